@@ -1,0 +1,1 @@
+"""What every room needs: errors, named random streams, atomic files, settings."""

@@ -1,0 +1,154 @@
+"""Settings: frozen, validated records read from TOML and from `section.field=value` overrides.
+
+A settings record is a frozen dataclass whose fields are bool, int, float, str, `Literal` choices, tuples of those, or
+other settings records. `validate` may refuse combinations. Nothing here imports torch: a recipe is read and checked
+before any slow import.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import math
+import tomllib
+import types
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from evospike.core.errors import SettingsError
+
+T = TypeVar("T")
+
+
+class Settings:
+    """Base of every settings record: subclass it with `@dataclass(frozen=True)`."""
+
+    def __post_init__(self) -> None:
+        self.validate()
+
+    def validate(self) -> None:
+        """Refuse values that cannot work together; raise SettingsError."""
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise SettingsError unless the condition holds."""
+    if not condition:
+        raise SettingsError(message)
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """A hint naming the closest known name, or all of them when none is close."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return f"known: {', '.join(sorted(known))}"
+
+
+def choose(kind: str, name: str, known: Mapping[str, T]) -> T:
+    """Look a name up in a registry; an unknown one is a SettingsError with the nearest name."""
+    if name not in known:
+        raise SettingsError(f"unknown {kind} '{name}'; {nearest(name, list(known))}")
+    return known[name]
+
+
+def read_settings(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
+    """Build the settings record `cls` from plain values (as TOML or JSON gives them).
+
+    Raises: SettingsError naming the field for an unknown key, a wrong type or a refused value.
+    """
+    hints = get_type_hints(cls)
+    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    for key in values:
+        if key not in names:
+            raise SettingsError(f"unknown field '{where}{key}'; {nearest(key, names)}")
+    converted = {key: _convert(value, hints[key], f"{where}{key}") for key, value in values.items()}
+    try:
+        return cls(**converted)
+    except SettingsError as error:
+        raise SettingsError(f"[{where.rstrip('.')}] {error}" if where and not str(error).startswith("[") else str(error)) from None
+
+
+def plain(record: Any) -> Any:
+    """The settings record as plain JSON values, every field included."""
+    if dataclasses.is_dataclass(record) and not isinstance(record, type):
+        return {field.name: plain(getattr(record, field.name)) for field in dataclasses.fields(record)}
+    if isinstance(record, tuple):
+        return [plain(item) for item in record]
+    return record
+
+
+def merge(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values of `extra` laid over `base`."""
+    merged = dict(base)
+    for key, value in extra.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def parse_override(text: str) -> dict[str, Any]:
+    """`section.field=value` as nested values; the value is read as TOML, or as text when it is no TOML."""
+    path, equals, value = text.partition("=")
+    keys = [key.strip() for key in path.split(".")]
+    if not equals or not all(keys):
+        raise SettingsError(f"cannot read override '{text}'; expected section.field=value")
+    nested: Any = _read_value(value.strip())
+    for key in reversed(keys):
+        nested = {key: nested}
+    return dict(nested)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], where: str = "") -> list[str]:
+    """Lines `field: old -> new` for every field in which two plain settings differ."""
+    lines: list[str] = []
+    for key in sorted(set(old) | set(new)):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            lines += differences(before, after, f"{where}{key}.")
+        elif before != after:
+            lines.append(f"{where}{key}: {json.dumps(before)} -> {json.dumps(after)}")
+    return lines
+
+
+def _read_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    origin = get_origin(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if not isinstance(value, Mapping):
+            raise SettingsError(f"'{where}' is a section, given {value!r}; set its fields, as in {where}.field=value")
+        return read_settings(hint, value, f"{where}.")
+    if origin is Literal:
+        choices = [str(choice) for choice in get_args(hint)]
+        if value not in get_args(hint):
+            raise SettingsError(f"'{where}' cannot be {value!r}; {nearest(str(value), choices)} (one of: {', '.join(choices)})")
+        return value
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise SettingsError(f"'{where}' wants a list, given {value!r}")
+        return tuple(_convert(item, get_args(hint)[0], f"{where}[{i}]") for i, item in enumerate(value))
+    if origin in (Union, types.UnionType):
+        options = [option for option in get_args(hint) if option is not type(None)]
+        return None if value is None else _convert(value, options[0], where)
+    return _convert_scalar(value, hint, where)
+
+
+def _convert_scalar(value: Any, hint: type, where: str) -> Any:
+    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise SettingsError(f"'{where}' wants a finite number, given {value}")
+        return float(value)
+    if hint is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if hint in (bool, str) and isinstance(value, hint):
+        return value
+    wanted = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}.get(hint, str(hint))
+    raise SettingsError(f"'{where}' wants {wanted}, given {value!r}")

@@ -1,0 +1,1 @@
+"""Ask, evaluate, record, tell: evolution over a store that can be resumed."""

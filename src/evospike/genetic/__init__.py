@@ -1,0 +1,1 @@
+"""Room A: weights generated from neuron encodings and one gene-interaction matrix."""

@@ -1,0 +1,1 @@
+"""Modules over time and the weight source they compute with."""

@@ -1,0 +1,1 @@
+"""Networks as data, the one constructor, and the presets of the literature."""

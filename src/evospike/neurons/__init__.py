@@ -1,0 +1,1 @@
+"""Spiking neurons as functions of tensors: state in, state out."""
