@@ -113,5 +113,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from None
     expected = metadata.pop(_CHECKSUM, None)
     if expected != digest_json([digest_tensors(tensors), metadata]):
-        raise CheckpointError(f"checksum of {path} does not match its contents; the file was altered, use an earlier one")
+        raise CheckpointError(
+            f"checksum of {path} does not match its contents; the file was altered, use an earlier one"
+        )
     return tensors, metadata

@@ -66,7 +66,9 @@ def read_settings(cls: type[T], values: Mapping[str, Any], where: str = "") -> T
     try:
         return cls(**converted)
     except SettingsError as error:
-        raise SettingsError(f"[{where.rstrip('.')}] {error}" if where and not str(error).startswith("[") else str(error)) from None
+        raise SettingsError(
+            f"[{where.rstrip('.')}] {error}" if where and not str(error).startswith("[") else str(error)
+        ) from None
 
 
 def plain(record: Any) -> Any:
@@ -124,12 +126,16 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     origin = get_origin(hint)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if not isinstance(value, Mapping):
-            raise SettingsError(f"'{where}' is a section, given {value!r}; set its fields, as in {where}.field=value")
+            raise SettingsError(
+                f"'{where}' is a section, given {value!r}; set its fields, as in {where}.field=value"
+            )
         return read_settings(hint, value, f"{where}.")
     if origin is Literal:
         choices = [str(choice) for choice in get_args(hint)]
         if value not in get_args(hint):
-            raise SettingsError(f"'{where}' cannot be {value!r}; {nearest(str(value), choices)} (one of: {', '.join(choices)})")
+            raise SettingsError(
+                f"'{where}' cannot be {value!r}; {nearest(str(value), choices)} (one of: {', '.join(choices)})"
+            )
         return value
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
@@ -150,5 +156,7 @@ def _convert_scalar(value: Any, hint: type, where: str) -> Any:
         return value
     if hint in (bool, str) and isinstance(value, hint):
         return value
-    wanted = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}.get(hint, str(hint))
+    wanted = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}.get(
+        hint, str(hint)
+    )
     raise SettingsError(f"'{where}' wants {wanted}, given {value!r}")

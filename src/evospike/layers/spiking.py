@@ -1,0 +1,97 @@
+"""Modules over time: layers whose tensors carry T steps merged into the batch, (T*B, ...)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from evospike.neurons.dynamics import multi_step
+from evospike.neurons.settings import NeuronSettings, Path
+
+
+class SpikingNeuron(nn.Module):
+    """A layer of IF, LIF or PLIF neurons over T steps; state goes in and comes out.
+
+    A `plif` neuron learns one decay per layer through its logit. Fang et al. (2021) also scale the input by 1 - decay;
+    as a batch norm precedes every neuron here, its gain takes that part.
+    """
+
+    def __init__(self, neuron: NeuronSettings, path: Path = "eager") -> None:
+        super().__init__()
+        self.neuron, self.path = neuron, path
+        self.decay_logit: nn.Parameter | None = None
+        if neuron.kind == "plif":
+            self.decay_logit = nn.Parameter(torch.tensor(math.log(neuron.decay / (1 - neuron.decay))))
+
+    def forward(
+        self, current: Tensor, state: Tensor | None = None, steps: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(T, B, ...) of current -> (T, B, ...) of spikes and the state (B, ...) after the last step.
+
+        A current of one step with `steps=T` is shown at every step.
+        """
+        decay = None if self.decay_logit is None else torch.sigmoid(self.decay_logit).to(current.dtype)
+        return multi_step(current, state, self.neuron, steps=steps, decay=decay, path=self.path)
+
+    def extra_repr(self) -> str:
+        n = self.neuron
+        return (
+            f"{n.kind}, threshold={n.threshold}, decay={n.decay}, reset={n.reset}, {n.surrogate}({n.width})"
+        )
+
+
+class TimeBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm whose statistics run over time and batch together (tdBN), on tensors (T*B, C, H, W).
+
+    A current computed once and shown at T steps is normalised by `forward(x, repeats=T)`: its mean and biased variance
+    are those of the repeated tensor, and the running variance is corrected as if the tensor had been repeated.
+    stepwise: statistics per step instead, sharing one set of running statistics (methods 1.5).
+    """
+
+    def __init__(self, channels: int, gain: float = 1.0, *, stepwise: bool = False) -> None:
+        super().__init__(channels)
+        self.stepwise = stepwise
+        nn.init.constant_(self.weight, gain)
+
+    def forward(self, x: Tensor, repeats: int = 1, steps: int = 1) -> Tensor:
+        """x: (steps*B, C, H, W), to be shown `repeats` times."""
+        if self.stepwise and steps > 1 and self.training:
+            return torch.cat([super(TimeBatchNorm2d, self).forward(part) for part in x.chunk(steps)])
+        if not self.training or repeats == 1 or self.stepwise:
+            return super().forward(x)
+        return self._as_if_repeated(x, repeats)
+
+    def _as_if_repeated(self, x: Tensor, repeats: int) -> Tensor:
+        if self.running_var is None or self.momentum is None:
+            return super().forward(x)
+        n, keep = x.numel() // x.shape[1], 1 - self.momentum
+        once = self.running_var.clone()  # autograd keeps a reference to the variance it was given
+        y = nn.functional.batch_norm(
+            x, self.running_mean, once, self.weight, self.bias, True, self.momentum, self.eps
+        )
+        with torch.no_grad():
+            biased = (once - keep * self.running_var) / self.momentum * ((n - 1) / n)
+            unbiased = biased * (n * repeats / (n * repeats - 1))
+            self.running_var.mul_(keep).add_(unbiased, alpha=self.momentum)
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(1)
+        return y
+
+
+def split_time(x: Tensor, steps: int) -> Tensor:
+    """(T*B, ...) -> (T, B, ...), a view."""
+    return x.view(steps, x.shape[0] // steps, *x.shape[1:])
+
+
+def merge_time(x: Tensor) -> Tensor:
+    """(T, B, ...) -> (T*B, ...), a view wherever memory allows."""
+    return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]) if x.dim() < 5 else _merge_images(x)
+
+
+def _merge_images(x: Tensor) -> Tensor:
+    # reshape() of a channels-last (T, B, C, H, W) tensor copies; merging around the permuted axes does not.
+    if x.stride(2) == 1 and x.shape[2] > 1:
+        return x.permute(0, 1, 3, 4, 2).flatten(0, 1).permute(0, 3, 1, 2)
+    return x.flatten(0, 1)

@@ -1,0 +1,115 @@
+"""The one constructor: a specification in, a network out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from evospike.core.errors import SpecError
+from evospike.layers.spiking import SpikingNeuron, TimeBatchNorm2d
+from evospike.models.network import Network
+from evospike.models.shapes import infer_shapes
+from evospike.models.spec import NetworkSpec, Node, Shape
+from evospike.neurons.settings import NeuronSettings, Path
+
+BatchNormTime = Literal["joint", "step"]
+
+
+class Vote(nn.Module):
+    """Averages groups of output neurons into class scores."""
+
+    def __init__(self, voters: int) -> None:
+        super().__init__()
+        self.voters = voters
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.unflatten(1, (-1, self.voters)).mean(-1)
+
+
+def build(
+    spec: NetworkSpec,
+    neuron: NeuronSettings | None = None,
+    *,
+    steps: int = 4,
+    norm_time: BatchNormTime = "joint",
+    path: Path = "eager",
+) -> Network:
+    """Build a specification; weights have PyTorch's defaults until they are drawn.
+
+    neuron: constants of every neuron a node does not override. steps: T for static images. norm_time: batch-norm
+    statistics over time and batch together (`joint`, tdBN) or per step. Raises: SpecError naming the layer.
+    """
+    if steps < 1:
+        raise SpecError(f"a network runs at least 1 step, given {steps}")
+    neuron = neuron or NeuronSettings()
+    shapes = infer_shapes(spec)
+    network = Network(spec, steps)
+    for node in spec.nodes:
+        source = shapes[node.inputs[0].source]
+        if node.op == "neuron":
+            module: nn.Module = SpikingNeuron(_override(neuron, node), path)
+        elif node.op == "norm":
+            gain = float(node.args["gain"]) * neuron.threshold
+            module = TimeBatchNorm2d(source[0], gain, stepwise=norm_time == "step")
+        else:
+            module = _MAKERS[node.op](node, source)
+        _attach(network, node.name, module)
+    return network
+
+
+def _override(neuron: NeuronSettings, node: Node) -> NeuronSettings:
+    changes: dict[str, Any] = {}
+    if node.args["kind"]:
+        changes["kind"] = node.args["kind"]
+    if float(node.args["threshold"]) > 0:
+        changes["threshold"] = float(node.args["threshold"])
+    if float(node.args["decay"]) >= 0:
+        changes["decay"] = float(node.args["decay"])
+    return replace(neuron, **changes) if changes else neuron
+
+
+def _attach(root: nn.Module, name: str, module: nn.Module) -> None:
+    """Register a module under a dotted name, with empty containers on the way."""
+    *parents, leaf = name.split(".")
+    for part in parents:
+        if not hasattr(root, part):
+            root.add_module(part, nn.Module())
+        root = getattr(root, part)
+    if hasattr(root, leaf):
+        raise SpecError(f"node name '{name}' clashes with an attribute of the network; rename it")
+    root.add_module(leaf, module)
+
+
+def _conv(node: Node, source: Shape) -> nn.Module:
+    return nn.Conv2d(
+        source[0],
+        node.integer("channels"),
+        node.integer("kernel"),
+        node.integer("stride"),
+        node.integer("padding"),
+        node.integer("dilation"),
+        node.integer("groups"),
+        bias=bool(node.args["bias"]),
+    )
+
+
+def _window(node: Node) -> tuple[int, int, int]:
+    return node.integer("kernel"), node.integer("stride"), node.integer("padding")
+
+
+_MAKERS: dict[str, Callable[[Node, Shape], nn.Module]] = {
+    "conv": _conv,
+    "linear": lambda node, source: nn.Linear(
+        source[0], node.integer("features"), bias=bool(node.args["bias"])
+    ),
+    "avgpool": lambda node, _: nn.AvgPool2d(*_window(node), ceil_mode=bool(node.args["ceil"])),
+    "maxpool": lambda node, _: nn.MaxPool2d(*_window(node), ceil_mode=bool(node.args["ceil"])),
+    "global_pool": lambda _node, _source: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(1)),
+    "flatten": lambda _node, _source: nn.Flatten(1),
+    "add": lambda _node, _source: nn.Identity(),
+    "concat": lambda _node, _source: nn.Identity(),
+    "vote": lambda node, _: Vote(node.integer("voters")),
+}

@@ -1,0 +1,166 @@
+"""A built network: runs the graph of its specification over T steps.
+
+A static image is coded once: every node before the first neuron works on (B, ...), and only the first neuron spreads it
+over time. A graph with delayed edges is stepped through time, one step of every node after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from evospike.core.errors import ShapeError
+from evospike.layers.spiking import SpikingNeuron, TimeBatchNorm2d, merge_time, split_time
+from evospike.layers.weights import holding_weights
+from evospike.models.shapes import infer_shapes
+from evospike.models.spec import INPUT, Edge, NetworkSpec, Node
+from evospike.neurons.settings import Path
+
+SpikeObserver = Callable[[str, Tensor, Tensor], None]
+"""Called with a neuron layer's name, its spikes (T, B, ...) and its last potential (B, ...)."""
+
+
+@dataclass(frozen=True)
+class _Value:
+    """What a node gave: (B, ...) when it is the same at every step, (steps*B, ...) when it is not."""
+
+    tensor: Tensor
+    timed: bool
+
+
+class Network(nn.Module):
+    """A spiking network; make one with `models.build.build`.
+
+    forward: images (B, C, H, W), shown at every step, or frames (T, B, C, H, W) -> class scores (T, B, classes).
+    Neuron state starts at zero for every forward. `observer`, when set, sees the spikes of every neuron layer.
+    """
+
+    def __init__(self, spec: NetworkSpec, steps: int) -> None:
+        super().__init__()
+        self.spec, self.steps = spec, steps
+        self.observer: SpikeObserver | None = None
+        self._shapes = infer_shapes(spec)
+        self._last_reader = {edge.source: i for i, node in enumerate(spec.nodes) for edge in node.inputs}
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = self._check_input(x)
+        if self.spec.has_delays:
+            return self._step_through(x, steps)
+        value = _Value(merge_time(x), True) if self.spec.events else _Value(x, False)
+        scores = self._run(value, steps, {}, {})
+        return self._over_time(scores, steps)
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Class of each sample, (B,): the largest score, averaged over time."""
+        classes: Tensor = self(x).mean(0).argmax(-1)
+        return classes
+
+    def use_path(self, path: Path) -> None:
+        """Run every neuron layer by the eager or the fused path."""
+        for module in self.modules():
+            if isinstance(module, SpikingNeuron):
+                module.path = path
+
+    def _check_input(self, x: Tensor) -> int:
+        wanted = 5 if self.spec.events else 4
+        if x.dim() != wanted or tuple(x.shape[-3:]) != self.spec.input_shape:
+            form = "(T, B, C, H, W)" if self.spec.events else "(B, C, H, W)"
+            raise ShapeError(
+                f"'{self.spec.name}' reads {form} with (C, H, W) = {self.spec.input_shape}, given {tuple(x.shape)}"
+            )
+        return x.shape[0] if self.spec.events else self.steps
+
+    def _over_time(self, value: _Value, steps: int) -> Tensor:
+        if value.timed:
+            return split_time(value.tensor, steps)
+        return value.tensor.unsqueeze(0).expand(steps, *value.tensor.shape)
+
+    def _step_through(self, x: Tensor, steps: int) -> Tensor:
+        """One step of every node after the other, keeping what delayed edges will read."""
+        states: dict[str, Tensor] = {}
+        history: list[dict[str, Tensor]] = []
+        scores = []
+        reach = max(edge.delay for node in self.spec.nodes for edge in node.inputs)
+        with holding_weights(self):
+            for t in range(steps):
+                delayed = {
+                    f"{d}:{name}": v
+                    for d, past in enumerate(reversed(history), 1)
+                    for name, v in past.items()
+                }
+                outputs: dict[str, Tensor] = {}
+                value = self._run(_Value(x[t] if self.spec.events else x, True), 1, states, delayed, outputs)
+                history = [*history, outputs][-reach:]
+                scores.append(value.tensor)
+        return torch.stack(scores)
+
+    def _run(
+        self,
+        x: _Value,
+        steps: int,
+        states: dict[str, Tensor],
+        delayed: dict[str, Tensor],
+        outputs: dict[str, Tensor] | None = None,
+    ) -> _Value:
+        values = {INPUT: x}
+        batch = x.tensor.shape[0] // (steps if x.timed else 1)
+        for i, node in enumerate(self.spec.nodes):
+            arriving = [self._arrive(edge, values, delayed, batch, x.tensor) for edge in node.inputs]
+            values[node.name] = self._apply(node, arriving, steps, states)
+            if outputs is not None:
+                outputs[node.name] = values[node.name].tensor
+            else:
+                for edge in node.inputs:
+                    if self._last_reader[edge.source] == i:
+                        values.pop(edge.source, None)
+        return values[self.spec.output]
+
+    def _arrive(
+        self, edge: Edge, values: dict[str, _Value], delayed: dict[str, Tensor], batch: int, like: Tensor
+    ) -> _Value:
+        if edge.delay:
+            past = delayed.get(f"{edge.delay}:{edge.source}")
+            tensor = like.new_zeros(batch, *self._shapes[edge.source]) if past is None else past
+            value = _Value(tensor, True)
+        else:
+            value = values[edge.source]
+        if edge.sign:
+            kept = value.tensor.clamp_min(0) if edge.sign > 0 else value.tensor.clamp_max(0)
+            return _Value(kept, value.timed)
+        return value
+
+    def _apply(self, node: Node, inputs: list[_Value], steps: int, states: dict[str, Tensor]) -> _Value:
+        module = self.get_submodule(node.name)
+        if isinstance(module, SpikingNeuron):
+            return self._fire(node, module, inputs[0], steps, states)
+        if len(inputs) > 1:
+            return self._join(node, inputs, steps)
+        value = inputs[0]
+        if isinstance(module, TimeBatchNorm2d):
+            shown, merged = (1, steps) if value.timed else (steps, 1)
+            return _Value(module(value.tensor, repeats=shown, steps=merged), value.timed)
+        return _Value(module(value.tensor), value.timed)
+
+    def _fire(
+        self, node: Node, module: SpikingNeuron, value: _Value, steps: int, states: dict[str, Tensor]
+    ) -> _Value:
+        current = split_time(value.tensor, steps) if value.timed else value.tensor.unsqueeze(0)
+        spikes, states[node.name] = module(current, states.get(node.name), steps)
+        if self.observer is not None:
+            self.observer(node.name, spikes, states[node.name])
+        return _Value(merge_time(spikes), True)
+
+    def _join(self, node: Node, inputs: list[_Value], steps: int) -> _Value:
+        timed = any(value.timed for value in inputs)
+        if timed and not all(value.timed for value in inputs):
+            inputs = [v if v.timed else _Value(merge_time(self._over_time(v, steps)), True) for v in inputs]
+        tensors = [value.tensor for value in inputs]
+        if node.op == "concat":
+            return _Value(torch.cat(tensors, 1), timed)
+        total = tensors[0]
+        for tensor in tensors[1:]:
+            total = total + tensor
+        return _Value(total, timed)

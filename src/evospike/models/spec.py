@@ -1,0 +1,299 @@
+"""A network architecture as data: a graph of named nodes with signed and delayed edges.
+
+A `NetworkSpec` says what is connected to what; `models.build` turns it into a module, `models.counts` counts it, the
+genetic room decides from its roles which weights to generate. Names are dotted (`stage1.0.conv1`) and are the names of
+the built submodules, so that encodings, masks and measures all speak of the same layer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from evospike.core.errors import SpecError
+from evospike.core.files import canonical_json, digest_json
+
+INPUT = "input"
+FORMAT = 1
+
+Shape = tuple[int, ...]
+Argument = bool | int | float | str
+
+ROLES = ("stem", "body", "shortcut", "hidden", "classifier")
+"""What a weighted layer is for; the genetic encoding takes `body` by default."""
+
+ARGUMENTS: Mapping[str, Mapping[str, Argument | None]] = MappingProxyType(
+    {
+        # argument -> default; None: required
+        "conv": {
+            "channels": None,
+            "kernel": None,
+            "stride": 1,
+            "padding": 0,
+            "dilation": 1,
+            "groups": 1,
+            "bias": False,
+            "role": "body",
+        },
+        "linear": {"features": None, "bias": True, "role": "body"},
+        "norm": {"gain": 1.0},
+        "neuron": {"kind": "", "threshold": 0.0, "decay": -1.0},
+        "avgpool": {"kernel": 2, "stride": 2, "padding": 0, "ceil": False},
+        "maxpool": {"kernel": 2, "stride": 2, "padding": 0, "ceil": False},
+        "global_pool": {},
+        "flatten": {},
+        "add": {},
+        "concat": {},
+        "vote": {"voters": 10},
+    }
+)
+"""Every operation a node may name, with its arguments."""
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A connection into a node.
+
+    sign: +1 excitatory, only the positive part passes; -1 inhibitory, only the negative part; 0 unchanged.
+    delay: simulation steps between source and target; 0 within the step. Before the first step the source is zero.
+    """
+
+    source: str
+    sign: int = 0
+    delay: int = 0
+
+    def to_json(self) -> list[Any]:
+        return [self.source, self.sign, self.delay]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation, its inputs and its arguments (defaults filled in)."""
+
+    name: str
+    op: str
+    inputs: tuple[Edge, ...]
+    args: Mapping[str, Argument] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.op not in ARGUMENTS:
+            raise SpecError(
+                f"node '{self.name}' has unknown operation '{self.op}'; known: {', '.join(ARGUMENTS)}"
+            )
+        known = ARGUMENTS[self.op]
+        unknown = sorted(set(self.args) - set(known))
+        if unknown:
+            raise SpecError(
+                f"node '{self.name}' ({self.op}) has unknown argument '{unknown[0]}'; known: {', '.join(known)}"
+            )
+        missing = [name for name, default in known.items() if default is None and name not in self.args]
+        if missing:
+            raise SpecError(f"node '{self.name}' ({self.op}) lacks argument '{missing[0]}'")
+        filled = {name: self.args.get(name, default) for name, default in known.items()}
+        object.__setattr__(self, "args", MappingProxyType(filled))
+        if "role" in known and self.args["role"] not in ROLES:
+            raise SpecError(
+                f"node '{self.name}' has unknown role '{self.args['role']}'; known: {', '.join(ROLES)}"
+            )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Node, (self.name, self.op, self.inputs, dict(self.args))
+
+    def integer(self, name: str) -> int:
+        """An argument that is a whole number."""
+        value = self.args[name]
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise SpecError(f"node '{self.name}' wants a whole number for '{name}', given {value!r}")
+        return value
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "op": self.op,
+            "inputs": [edge.to_json() for edge in self.inputs],
+            "args": dict(self.args),
+        }
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """An architecture: what it reads, what it is made of, how many classes it tells apart.
+
+    input_shape: (channels, height, width) of one image or one event frame.
+    events: the input differs from step to step, shape (T, B, C, H, W); otherwise one image is shown at every step.
+    nodes: in an order in which every undelayed source comes first; the last node gives the class scores.
+    """
+
+    name: str
+    input_shape: tuple[int, int, int]
+    classes: int
+    nodes: tuple[Node, ...]
+    events: bool = False
+
+    def __post_init__(self) -> None:
+        self._check_values()
+        self._check_order()
+
+    def _check_values(self) -> None:
+        if len(self.input_shape) != 3 or min(self.input_shape) < 1:
+            raise SpecError(
+                f"input shape {self.input_shape} of '{self.name}' is not (channels, height, width), each at least 1"
+            )
+        if self.classes < 2:
+            raise SpecError(
+                f"'{self.name}' has {self.classes} class(es); at least 2 are needed to tell apart"
+            )
+        if not self.nodes:
+            raise SpecError(f"'{self.name}' has no nodes")
+
+    def _check_order(self) -> None:
+        all_names = {INPUT, *(node.name for node in self.nodes)}
+        if len(all_names) != len(self.nodes) + 1:
+            names = [INPUT, *(node.name for node in self.nodes)]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise SpecError(f"node name '{twice}' is used twice in '{self.name}'")
+        known = {INPUT}
+        for node in self.nodes:
+            if not node.inputs:
+                raise SpecError(f"node '{node.name}' has no inputs")
+            for edge in node.inputs:
+                self._check_edge(node, edge, known, all_names)
+            known.add(node.name)
+
+    def _check_edge(self, node: Node, edge: Edge, known: set[str], all_names: set[str]) -> None:
+        if edge.source not in all_names:
+            raise SpecError(f"node '{node.name}' reads '{edge.source}', which does not exist")
+        if edge.sign not in (-1, 0, 1) or edge.delay < 0:
+            raise SpecError(
+                f"edge '{edge.source}' -> '{node.name}' has sign {edge.sign}, delay {edge.delay}; "
+                "a sign is -1, 0 or 1 and a delay is at least 0"
+            )
+        if edge.delay == 0 and edge.source not in known:
+            raise SpecError(
+                f"edge '{edge.source}' -> '{node.name}' closes a cycle within one step; give it a delay of at least 1"
+            )
+
+    @property
+    def output(self) -> str:
+        """Name of the node that gives the class scores."""
+        return self.nodes[-1].name
+
+    @property
+    def has_delays(self) -> bool:
+        """Whether the network has to be stepped through time."""
+        return any(edge.delay for node in self.nodes for edge in node.inputs)
+
+    def __getitem__(self, name: str) -> Node:
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise SpecError(f"no node '{name}' in '{self.name}'")
+
+    def weighted(self) -> Iterator[Node]:
+        """Convolution and linear nodes, in order."""
+        return (node for node in self.nodes if node.op in ("conv", "linear"))
+
+    def readers(self, name: str) -> list[Node]:
+        """Nodes that read the output of `name`, in order."""
+        return [node for node in self.nodes if any(edge.source == name for edge in node.inputs)]
+
+    def to_json(self) -> str:
+        """The specification as JSON text, equal for equal specifications."""
+        return canonical_json(self._plain())
+
+    def digest(self) -> str:
+        """32 hex digits of everything but the network's name."""
+        plain = self._plain()
+        del plain["name"]
+        return digest_json(plain)
+
+    def _plain(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            "input_shape": list(self.input_shape),
+            "classes": self.classes,
+            "events": self.events,
+            "nodes": [node.to_json() for node in self.nodes],
+        }
+
+    @classmethod
+    def from_json(cls, text: str) -> NetworkSpec:
+        """Read what `to_json` wrote. Raises: SpecError when it is not a specification of this format."""
+        try:
+            plain = json.loads(text)
+            if plain["format"] != FORMAT:
+                raise SpecError(
+                    f"network specification has format {plain['format']}; this release reads format {FORMAT}"
+                )
+            nodes = tuple(
+                Node(n["name"], n["op"], tuple(Edge(*edge) for edge in n["inputs"]), n["args"])
+                for n in plain["nodes"]
+            )
+            channels, height, width = plain["input_shape"]
+            return cls(plain["name"], (channels, height, width), plain["classes"], nodes, plain["events"])
+        except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+            if isinstance(error, SpecError):
+                raise
+            raise SpecError(
+                f"not a network specification: {error!r}; expected JSON written by NetworkSpec.to_json"
+            ) from None
+
+
+class SpecBuilder:
+    """Writes a specification node by node; each method returns the new node's name."""
+
+    def __init__(
+        self, name: str, input_shape: tuple[int, int, int], classes: int, *, events: bool = False
+    ) -> None:
+        self._name, self._input_shape, self._classes, self._events = name, input_shape, classes, events
+        self._nodes: list[Node] = []
+
+    def node(self, name: str, op: str, *sources: str | Edge, **args: Argument) -> str:
+        """Append a node that reads `sources`."""
+        edges = tuple(source if isinstance(source, Edge) else Edge(source) for source in sources)
+        self._nodes.append(Node(name, op, edges, args))
+        return name
+
+    def conv(
+        self, name: str, source: str, channels: int, kernel: int = 3, stride: int = 1, role: str = "body"
+    ) -> str:
+        """A convolution without bias that keeps the size at stride 1."""
+        return self.node(
+            name,
+            "conv",
+            source,
+            channels=channels,
+            kernel=kernel,
+            stride=stride,
+            padding=kernel // 2,
+            role=role,
+        )
+
+    def conv_norm(
+        self,
+        prefix: str,
+        source: str,
+        channels: int,
+        kernel: int = 3,
+        stride: int = 1,
+        role: str = "body",
+        gain: float = 1.0,
+    ) -> str:
+        """Convolution and batch norm: `<prefix>conv`, `<prefix>norm`; the prefix may end in a dot."""
+        conv = self.conv(f"{prefix}conv", source, channels, kernel, stride, role)
+        return self.node(f"{prefix}norm", "norm", conv, gain=gain)
+
+    def conv_norm_neuron(
+        self, prefix: str, source: str, channels: int, kernel: int = 3, stride: int = 1, role: str = "body"
+    ) -> str:
+        """Convolution, batch norm and neuron."""
+        norm = self.conv_norm(prefix, source, channels, kernel, stride, role)
+        return self.node(f"{prefix}neuron", "neuron", norm)
+
+    def finish(self) -> NetworkSpec:
+        """The specification; the last node gives the class scores."""
+        return NetworkSpec(self._name, self._input_shape, self._classes, tuple(self._nodes), self._events)

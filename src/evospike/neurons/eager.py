@@ -1,0 +1,51 @@
+"""The dynamics over rows (T, N), operation by operation, writing in place: no compiler, few passes over memory."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from evospike.neurons.settings import NeuronSettings
+from evospike.neurons.surrogate import slope
+
+
+def charge_and_fire(
+    current: Tensor, v: Tensor, decay: Tensor, neuron: NeuronSettings
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Current (T, N), state (N,) -> potentials before reset (T, N), spikes (T, N), state after the last step (N,)."""
+    charged = current.new_empty(current.shape)
+    spikes = current.new_empty(current.shape)
+    factor, last = decay.item(), torch.empty_like(charged[0])
+    for row, u, s in zip(current, charged, spikes, strict=True):
+        torch.add(row, v, alpha=factor, out=u)
+        torch.gt(u, neuron.threshold, out=s)
+        v = _after_reset(u, s, neuron, last)
+    return charged, spikes, v
+
+
+def _after_reset(u: Tensor, s: Tensor, neuron: NeuronSettings, out: Tensor) -> Tensor:
+    if neuron.reset == "hard":
+        return torch.addcmul(u, u, s, value=-1, out=out)
+    return torch.sub(u, s, alpha=neuron.threshold, out=out)
+
+
+def back_through_time(
+    charged: Tensor, decay: Tensor, grad_spikes: Tensor, grad_last: Tensor, neuron: NeuronSettings
+) -> tuple[Tensor, Tensor]:
+    """Gradients by current (T, N) and by the initial state (N,)."""
+    slopes = slope(charged, neuron)
+    keep = (
+        (charged <= neuron.threshold).to(charged.dtype)
+        if neuron.reset == "hard"
+        else torch.ones_like(charged)
+    )
+    if not neuron.detach_reset:
+        keep.addcmul_(slopes, charged, value=-1) if neuron.reset == "hard" else keep.sub_(
+            slopes, alpha=neuron.threshold
+        )
+    grads = slopes.mul_(grad_spikes)
+    factor, grad_v = decay.item(), grad_last.clone()
+    for grad, k in zip(reversed(grads.unbind(0)), reversed(keep.unbind(0)), strict=True):
+        grad.addcmul_(k, grad_v)
+        torch.mul(grad, factor, out=grad_v)
+    return grads, grad_v
