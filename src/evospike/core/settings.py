@@ -126,9 +126,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     origin = get_origin(hint)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if not isinstance(value, Mapping):
-            raise SettingsError(
-                f"'{where}' is a section, given {value!r}; set its fields, as in {where}.field=value"
-            )
+            raise SettingsError(f"'{where}' is a section, given {value!r}; set its fields, as in {where}.field=value")
         return read_settings(hint, value, f"{where}.")
     if origin is Literal:
         choices = [str(choice) for choice in get_args(hint)]
@@ -156,7 +154,5 @@ def _convert_scalar(value: Any, hint: type, where: str) -> Any:
         return value
     if hint in (bool, str) and isinstance(value, hint):
         return value
-    wanted = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}.get(
-        hint, str(hint)
-    )
+    wanted = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}.get(hint, str(hint))
     raise SettingsError(f"'{where}' wants {wanted}, given {value!r}")

@@ -25,9 +25,7 @@ class SpikingNeuron(nn.Module):
         if neuron.kind == "plif":
             self.decay_logit = nn.Parameter(torch.tensor(math.log(neuron.decay / (1 - neuron.decay))))
 
-    def forward(
-        self, current: Tensor, state: Tensor | None = None, steps: int | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, current: Tensor, state: Tensor | None = None, steps: int | None = None) -> tuple[Tensor, Tensor]:
         """(T, B, ...) of current -> (T, B, ...) of spikes and the state (B, ...) after the last step.
 
         A current of one step with `steps=T` is shown at every step.
@@ -37,9 +35,7 @@ class SpikingNeuron(nn.Module):
 
     def extra_repr(self) -> str:
         n = self.neuron
-        return (
-            f"{n.kind}, threshold={n.threshold}, decay={n.decay}, reset={n.reset}, {n.surrogate}({n.width})"
-        )
+        return f"{n.kind}, threshold={n.threshold}, decay={n.decay}, reset={n.reset}, {n.surrogate}({n.width})"
 
 
 class TimeBatchNorm2d(nn.BatchNorm2d):
@@ -68,9 +64,7 @@ class TimeBatchNorm2d(nn.BatchNorm2d):
             return super().forward(x)
         n, keep = x.numel() // x.shape[1], 1 - self.momentum
         once = self.running_var.clone()  # autograd keeps a reference to the variance it was given
-        y = nn.functional.batch_norm(
-            x, self.running_mean, once, self.weight, self.bias, True, self.momentum, self.eps
-        )
+        y = nn.functional.batch_norm(x, self.running_mean, once, self.weight, self.bias, True, self.momentum, self.eps)
         with torch.no_grad():
             biased = (once - keep * self.running_var) / self.momentum * ((n - 1) / n)
             unbiased = biased * (n * repeats / (n * repeats - 1))

@@ -43,9 +43,7 @@ def holding_weights(module: nn.Module) -> Iterator[None]:
 
     For networks that are stepped through time layer by layer; gradients flow through the one formation.
     """
-    layers = [
-        layer for layer in module.modules() if isinstance(layer, GeneratedWeight) and not layer._holding
-    ]
+    layers = [layer for layer in module.modules() if isinstance(layer, GeneratedWeight) and not layer._holding]
     for layer in layers:
         layer._holding = True
     try:

@@ -102,9 +102,7 @@ def _window(node: Node) -> tuple[int, int, int]:
 
 _MAKERS: dict[str, Callable[[Node, Shape], nn.Module]] = {
     "conv": _conv,
-    "linear": lambda node, source: nn.Linear(
-        source[0], node.integer("features"), bias=bool(node.args["bias"])
-    ),
+    "linear": lambda node, source: nn.Linear(source[0], node.integer("features"), bias=bool(node.args["bias"])),
     "avgpool": lambda node, _: nn.AvgPool2d(*_window(node), ceil_mode=bool(node.args["ceil"])),
     "maxpool": lambda node, _: nn.MaxPool2d(*_window(node), ceil_mode=bool(node.args["ceil"])),
     "global_pool": lambda _node, _source: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(1)),

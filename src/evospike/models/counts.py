@@ -55,9 +55,7 @@ def neuron_units(spec: NetworkSpec) -> int:
 def _count(node: Node, source: Shape, output: Shape) -> LayerCount:
     weights = parameters = macs = 0
     if node.op == "conv":
-        weights = (
-            node.integer("channels") * (source[0] // node.integer("groups")) * node.integer("kernel") ** 2
-        )
+        weights = node.integer("channels") * (source[0] // node.integer("groups")) * node.integer("kernel") ** 2
         macs = weights * prod(output[1:])
         parameters = weights + (node.integer("channels") if node.args["bias"] else 0)
     elif node.op == "linear":
@@ -67,6 +65,4 @@ def _count(node: Node, source: Shape, output: Shape) -> LayerCount:
         parameters = 2 * output[0]
     elif node.op == "neuron" and node.args["kind"] == "plif":
         parameters = 1
-    return LayerCount(
-        node.name, node.op, str(node.args.get("role", "")), source, output, weights, parameters, macs
-    )
+    return LayerCount(node.name, node.op, str(node.args.get("role", "")), source, output, weights, parameters, macs)

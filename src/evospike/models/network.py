@@ -86,11 +86,7 @@ class Network(nn.Module):
         reach = max(edge.delay for node in self.spec.nodes for edge in node.inputs)
         with holding_weights(self):
             for t in range(steps):
-                delayed = {
-                    f"{d}:{name}": v
-                    for d, past in enumerate(reversed(history), 1)
-                    for name, v in past.items()
-                }
+                delayed = {f"{d}:{name}": v for d, past in enumerate(reversed(history), 1) for name, v in past.items()}
                 outputs: dict[str, Tensor] = {}
                 value = self._run(_Value(x[t] if self.spec.events else x, True), 1, states, delayed, outputs)
                 history = [*history, outputs][-reach:]
@@ -144,9 +140,7 @@ class Network(nn.Module):
             return _Value(module(value.tensor, repeats=shown, steps=merged), value.timed)
         return _Value(module(value.tensor), value.timed)
 
-    def _fire(
-        self, node: Node, module: SpikingNeuron, value: _Value, steps: int, states: dict[str, Tensor]
-    ) -> _Value:
+    def _fire(self, node: Node, module: SpikingNeuron, value: _Value, steps: int, states: dict[str, Tensor]) -> _Value:
         current = split_time(value.tensor, steps) if value.timed else value.tensor.unsqueeze(0)
         spikes, states[node.name] = module(current, states.get(node.name), steps)
         if self.observer is not None:

@@ -26,9 +26,7 @@ HALF = 1 / math.sqrt(2)
 """Norm gain of the two branches that enter a residual sum (tdBN)."""
 
 
-def make_spec(
-    model: ModelSettings, input_shape: InputShape, classes: int, *, events: bool = False
-) -> NetworkSpec:
+def make_spec(model: ModelSettings, input_shape: InputShape, classes: int, *, events: bool = False) -> NetworkSpec:
     """The specification a recipe's model section names.
 
     Raises: SettingsError for an unknown preset or a choice the preset does not have; SpecError when it does not fit.
@@ -85,9 +83,7 @@ def small32(
     return _classify(b, b.node("pool", "global_pool", x), classes, readout)
 
 
-def cifarnet(
-    input_shape: InputShape, classes: int, *, events: bool = False, readout: Readout = "mean"
-) -> NetworkSpec:
+def cifarnet(input_shape: InputShape, classes: int, *, events: bool = False, readout: Readout = "mean") -> NetworkSpec:
     """CIFARNet, the convnet family of BrainCog: the reading that fits GEE's two reported sizes (methods 2.1)."""
     widths = [256, 256, POOL, 256, 256, POOL, 512, 512, POOL, 1024, 1024]
     return _plain_convs("cifarnet", input_shape, classes, widths, events, readout)
@@ -110,9 +106,7 @@ def vgg16(
     return _classify(b, x, classes, readout)
 
 
-def vggsnn(
-    input_shape: InputShape, classes: int, *, events: bool = False, readout: Readout = "mean"
-) -> NetworkSpec:
+def vggsnn(input_shape: InputShape, classes: int, *, events: bool = False, readout: Readout = "mean") -> NetworkSpec:
     """VGGSNN of TET for 48x48 event frames, convolutions without bias (methods 2.3)."""
     b = SpecBuilder("vggsnn", input_shape, classes, events=events)
     widths = [64, 128, POOL, 256, 256, POOL, 512, 512, POOL, 512, 512, POOL]
@@ -122,9 +116,7 @@ def vggsnn(
 
 def resnet18(input_shape: InputShape, classes: int, **options: Any) -> NetworkSpec:
     """Spiking ResNet-18 for small images (methods 2.4)."""
-    return _resnet(
-        "resnet18", input_shape, classes, 64, [(64, 2, 1), (128, 2, 2), (256, 2, 2), (512, 2, 2)], **options
-    )
+    return _resnet("resnet18", input_shape, classes, 64, [(64, 2, 1), (128, 2, 2), (256, 2, 2), (512, 2, 2)], **options)
 
 
 def resnet18h(input_shape: InputShape, classes: int, **options: Any) -> NetworkSpec:

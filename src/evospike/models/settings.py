@@ -29,6 +29,4 @@ class ModelSettings(Settings):
     def validate(self) -> None:
         require(self.steps >= 1, f"'steps' must be at least 1, given {self.steps}")
         require(self.hidden >= 0, f"'hidden' must not be negative, given {self.hidden}")
-        require(
-            all(c >= 1 for c in self.channels), f"'channels' must be positive, given {list(self.channels)}"
-        )
+        require(all(c >= 1 for c in self.channels), f"'channels' must be positive, given {list(self.channels)}")

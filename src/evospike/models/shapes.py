@@ -92,9 +92,7 @@ def _flatten(node: Node, sources: list[Shape]) -> Shape:
 def _flat(node: Node, sources: list[Shape]) -> int:
     shape = _one(node, sources)
     if len(shape) != 1:
-        raise SpecError(
-            f"layer '{node.name}' ({node.op}) wants flat features, given {shape}; flatten or pool first"
-        )
+        raise SpecError(f"layer '{node.name}' ({node.op}) wants flat features, given {shape}; flatten or pool first")
     return shape[0]
 
 
@@ -105,9 +103,7 @@ def _linear(node: Node, sources: list[Shape]) -> Shape:
 
 def _concat(node: Node, sources: list[Shape]) -> Shape:
     if len({shape[1:] for shape in sources}) != 1:
-        raise SpecError(
-            f"layer '{node.name}' joins unequal sizes: {', '.join(map(str, sources))}; resize them first"
-        )
+        raise SpecError(f"layer '{node.name}' joins unequal sizes: {', '.join(map(str, sources))}; resize them first")
     return sum(shape[0] for shape in sources), *sources[0][1:]
 
 
@@ -115,9 +111,7 @@ def _vote(node: Node, sources: list[Shape]) -> Shape:
     features = _flat(node, sources)
     voters = node.integer("voters")
     if features % voters:
-        raise SpecError(
-            f"layer '{node.name}' averages groups of {voters}, which do not divide {features} features"
-        )
+        raise SpecError(f"layer '{node.name}' averages groups of {voters}, which do not divide {features} features")
     return (features // voters,)
 
 

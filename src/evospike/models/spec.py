@@ -80,9 +80,7 @@ class Node:
 
     def __post_init__(self) -> None:
         if self.op not in ARGUMENTS:
-            raise SpecError(
-                f"node '{self.name}' has unknown operation '{self.op}'; known: {', '.join(ARGUMENTS)}"
-            )
+            raise SpecError(f"node '{self.name}' has unknown operation '{self.op}'; known: {', '.join(ARGUMENTS)}")
         known = ARGUMENTS[self.op]
         unknown = sorted(set(self.args) - set(known))
         if unknown:
@@ -95,9 +93,7 @@ class Node:
         filled = {name: self.args.get(name, default) for name, default in known.items()}
         object.__setattr__(self, "args", MappingProxyType(filled))
         if "role" in known and self.args["role"] not in ROLES:
-            raise SpecError(
-                f"node '{self.name}' has unknown role '{self.args['role']}'; known: {', '.join(ROLES)}"
-            )
+            raise SpecError(f"node '{self.name}' has unknown role '{self.args['role']}'; known: {', '.join(ROLES)}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Node, (self.name, self.op, self.inputs, dict(self.args))
@@ -143,9 +139,7 @@ class NetworkSpec:
                 f"input shape {self.input_shape} of '{self.name}' is not (channels, height, width), each at least 1"
             )
         if self.classes < 2:
-            raise SpecError(
-                f"'{self.name}' has {self.classes} class(es); at least 2 are needed to tell apart"
-            )
+            raise SpecError(f"'{self.name}' has {self.classes} class(es); at least 2 are needed to tell apart")
         if not self.nodes:
             raise SpecError(f"'{self.name}' has no nodes")
 
@@ -230,8 +224,7 @@ class NetworkSpec:
                     f"network specification has format {plain['format']}; this release reads format {FORMAT}"
                 )
             nodes = tuple(
-                Node(n["name"], n["op"], tuple(Edge(*edge) for edge in n["inputs"]), n["args"])
-                for n in plain["nodes"]
+                Node(n["name"], n["op"], tuple(Edge(*edge) for edge in n["inputs"]), n["args"]) for n in plain["nodes"]
             )
             channels, height, width = plain["input_shape"]
             return cls(plain["name"], (channels, height, width), plain["classes"], nodes, plain["events"])
@@ -246,9 +239,7 @@ class NetworkSpec:
 class SpecBuilder:
     """Writes a specification node by node; each method returns the new node's name."""
 
-    def __init__(
-        self, name: str, input_shape: tuple[int, int, int], classes: int, *, events: bool = False
-    ) -> None:
+    def __init__(self, name: str, input_shape: tuple[int, int, int], classes: int, *, events: bool = False) -> None:
         self._name, self._input_shape, self._classes, self._events = name, input_shape, classes, events
         self._nodes: list[Node] = []
 
@@ -258,9 +249,7 @@ class SpecBuilder:
         self._nodes.append(Node(name, op, edges, args))
         return name
 
-    def conv(
-        self, name: str, source: str, channels: int, kernel: int = 3, stride: int = 1, role: str = "body"
-    ) -> str:
+    def conv(self, name: str, source: str, channels: int, kernel: int = 3, stride: int = 1, role: str = "body") -> str:
         """A convolution without bias that keeps the size at stride 1."""
         return self.node(
             name,

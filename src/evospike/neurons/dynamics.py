@@ -39,9 +39,7 @@ class _Spike(torch.autograd.Function):
         return grad * slope(u, ctx.neuron), None
 
 
-def step(
-    current: Tensor, v: Tensor, neuron: NeuronSettings, decay: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def step(current: Tensor, v: Tensor, neuron: NeuronSettings, decay: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """One step of an integrate-and-fire layer: spikes in {0, 1} and the potential after reset.
 
     Shapes: current and v (batch, *features), both results the same. decay: a scalar tensor that overrides the
@@ -84,11 +82,7 @@ def multi_step(
     order = _memory_order(current)
     rows = current.permute(0, *order).reshape(current.shape[0], -1).expand(total, -1)
     start = torch.zeros_like(rows[0]) if v is None else v.permute(*(d - 1 for d in order)).reshape(-1)
-    factor = (
-        torch.full((), neuron.step_decay, dtype=current.dtype, device=current.device)
-        if decay is None
-        else decay
-    )
+    factor = torch.full((), neuron.step_decay, dtype=current.dtype, device=current.device) if decay is None else decay
     spikes, last = _MultiStep.apply(rows, start, factor, neuron, path)  # type: ignore[no-untyped-call]
     sizes = [current.shape[d] for d in order]
     back = [order.index(d) for d in range(1, current.dim())]
@@ -120,9 +114,7 @@ class _MultiStep(torch.autograd.Function):
         charged, v, decay = ctx.saved_tensors
         rows = _ROWS[ctx.path]
         grad_current, grad_v = rows.back_through_time(charged, decay, grad_spikes, grad_last, ctx.neuron)
-        grad_decay = (
-            _decay_gradient(charged, v, grad_current, ctx.neuron) if ctx.needs_input_grad[2] else None
-        )
+        grad_decay = _decay_gradient(charged, v, grad_current, ctx.neuron) if ctx.needs_input_grad[2] else None
         return grad_current, grad_v, grad_decay, None, None
 
 

@@ -9,9 +9,7 @@ from evospike.neurons.settings import NeuronSettings
 from evospike.neurons.surrogate import slope
 
 
-def charge_and_fire(
-    current: Tensor, v: Tensor, decay: Tensor, neuron: NeuronSettings
-) -> tuple[Tensor, Tensor, Tensor]:
+def charge_and_fire(current: Tensor, v: Tensor, decay: Tensor, neuron: NeuronSettings) -> tuple[Tensor, Tensor, Tensor]:
     """Current (T, N), state (N,) -> potentials before reset (T, N), spikes (T, N), state after the last step (N,)."""
     charged = current.new_empty(current.shape)
     spikes = current.new_empty(current.shape)
@@ -34,11 +32,7 @@ def back_through_time(
 ) -> tuple[Tensor, Tensor]:
     """Gradients by current (T, N) and by the initial state (N,)."""
     slopes = slope(charged, neuron)
-    keep = (
-        (charged <= neuron.threshold).to(charged.dtype)
-        if neuron.reset == "hard"
-        else torch.ones_like(charged)
-    )
+    keep = (charged <= neuron.threshold).to(charged.dtype) if neuron.reset == "hard" else torch.ones_like(charged)
     if not neuron.detach_reset:
         keep.addcmul_(slopes, charged, value=-1) if neuron.reset == "hard" else keep.sub_(
             slopes, alpha=neuron.threshold

@@ -20,9 +20,7 @@ from evospike.neurons.settings import NeuronSettings
 from evospike.neurons.surrogate import slope
 
 
-def charge_and_fire(
-    current: Tensor, v: Tensor, decay: Tensor, neuron: NeuronSettings
-) -> tuple[Tensor, Tensor, Tensor]:
+def charge_and_fire(current: Tensor, v: Tensor, decay: Tensor, neuron: NeuronSettings) -> tuple[Tensor, Tensor, Tensor]:
     """Current (T, N), state (N,) -> potentials before reset (T, N), spikes (T, N), state after the last step (N,)."""
     return _run(_compiled("forward", neuron), current.contiguous(), v, decay)  # type: ignore[no-any-return]
 
@@ -53,9 +51,7 @@ def _compiled(direction: Literal["forward", "backward"], neuron: NeuronSettings)
     def forward(current: Tensor, v: Tensor, decay: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return _charge_and_fire(current, v, decay, neuron)
 
-    def backward(
-        charged: Tensor, decay: Tensor, grad_spikes: Tensor, grad_last: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def backward(charged: Tensor, decay: Tensor, grad_spikes: Tensor, grad_last: Tensor) -> tuple[Tensor, Tensor]:
         return _back_through_time(charged, decay, grad_spikes, grad_last, neuron)
 
     return torch.compile(forward if direction == "forward" else backward, fullgraph=True)

@@ -38,9 +38,7 @@ class NeuronSettings(Settings):
         require(0 < self.decay <= 1, f"'decay' must lie in (0, 1], given {self.decay}")
         require(self.kind != "plif" or self.decay < 1, "'decay' of a plif neuron must start below 1")
         require(self.threshold > 0, f"'threshold' must be positive, given {self.threshold}")
-        require(
-            self.surrogate_width >= 0, f"'surrogate_width' must not be negative, given {self.surrogate_width}"
-        )
+        require(self.surrogate_width >= 0, f"'surrogate_width' must not be negative, given {self.surrogate_width}")
 
     @property
     def width(self) -> float:
