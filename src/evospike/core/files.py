@@ -43,10 +43,10 @@ def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
     return hasher.hexdigest()
 
 
-def _bytes_of(tensor: Tensor) -> memoryview:
+def _bytes_of(tensor: Tensor) -> bytes:
     import torch
 
-    return memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+    return tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -95,7 +95,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read what `save_tensors` wrote: the tensors and the metadata.
+    """Read what `save_tensors` wrote: the tensors and the metadata, with the checksum under `checksum`.
 
     Raises: CheckpointError when the file is missing, cut short, altered or not a safetensors file of ours.
     """
@@ -111,8 +111,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise CheckpointError(
             f"cannot read {path} ({error}); the file is cut short or altered, use an earlier one"
         ) from None
-    expected = metadata.pop(_CHECKSUM, None)
-    if expected != digest_json([digest_tensors(tensors), metadata]):
+    described = {name: value for name, value in metadata.items() if name != _CHECKSUM}
+    if metadata.get(_CHECKSUM) != digest_json([digest_tensors(tensors), described]):
         raise CheckpointError(
             f"checksum of {path} does not match its contents; the file was altered, use an earlier one"
         )

@@ -1,0 +1,89 @@
+"""Checkpoints: a pair of safetensors files per saved step, weights and training state.
+
+Each file is written atomically and carries a checksum; the state names the checksum of the weights it belongs to. The
+previous pair is kept, so that a damaged newest pair costs one checkpoint, not the training.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from evospike.core.errors import CheckpointError
+from evospike.core.files import load_tensors, save_tensors
+
+_NAME = re.compile(r"step-(\d{9})\.state\.safetensors")
+KEPT_PAIRS = 2
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a training goes on from: weights, state tensors and a JSON record."""
+
+    weights: Mapping[str, Tensor]
+    state: Mapping[str, Tensor]
+    record: Mapping[str, Any]
+
+
+def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint) -> None:
+    """Write a pair for a step and drop all but the newest pairs.
+
+    Raises: OSError from the operating system; earlier pairs are then still whole.
+    """
+    weights_path, state_path = _paths(folder, step)
+    checksum = save_tensors(weights_path, checkpoint.weights)
+    record = json.dumps(checkpoint.record, allow_nan=False)
+    save_tensors(state_path, checkpoint.state, {"record": record, "weights": checksum})
+    for old in saved_steps(folder)[:-KEPT_PAIRS]:
+        for path in _paths(folder, old):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def load_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]] | None:
+    """The newest whole pair, and a line for every newer pair that had to be passed over; None when there is none.
+
+    Raises: CheckpointError when there are pairs but all of them are damaged.
+    """
+    passed_over: list[str] = []
+    for step in reversed(saved_steps(folder)):
+        try:
+            return _load_pair(folder, step), passed_over
+        except CheckpointError as error:
+            passed_over.append(f"checkpoint of step {step} passed over: {error}")
+    if passed_over:
+        raise CheckpointError(
+            f"no whole checkpoint in {folder}: {passed_over[0]}; delete its files to train from the start"
+        )
+    return None
+
+
+def saved_steps(folder: Path) -> list[int]:
+    """Steps with a state file, ascending."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(match[1]) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name)))
+
+
+def _load_pair(folder: Path, step: int) -> Checkpoint:
+    weights_path, state_path = _paths(folder, step)
+    state, metadata = load_tensors(state_path)
+    weights, of_weights = load_tensors(weights_path)
+    if metadata.get("weights") != of_weights["checksum"]:
+        raise CheckpointError(f"{weights_path.name} and {state_path.name} are not a pair; use an earlier checkpoint")
+    try:
+        return Checkpoint(weights, state, json.loads(metadata["record"]))
+    except (KeyError, json.JSONDecodeError):
+        raise CheckpointError(f"{state_path} is not a training state; use an earlier checkpoint") from None
+
+
+def _paths(folder: Path, step: int) -> tuple[Path, Path]:
+    stem = folder / f"step-{step:09d}"
+    return stem.with_suffix(".weights.safetensors"), stem.with_suffix(".state.safetensors")

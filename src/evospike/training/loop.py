@@ -1,0 +1,217 @@
+"""The training loop: any module that maps a batch to class scores over time, trained and resumable to the bit.
+
+The loop draws nothing at random: which samples a step takes and how they are varied are functions of the seed, the
+epoch and the sample, given by the `Source`. A training is therefore determined by its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from evospike.core.errors import Interrupted, RunError
+from evospike.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from evospike.training.ema import MovingAverage
+from evospike.training.losses import loss_of
+from evospike.training.optimiser import make_optimiser, optimiser_tensors, rate_at, restore_optimiser, set_rate
+from evospike.training.settings import TrainingSettings
+
+CHECK_EVERY = 20
+"""Steps between two looks at whether loss and gradients are still finite (each look waits for a GPU)."""
+
+
+class Diverged(RunError):
+    """Loss, gradients or parameters are no longer finite."""
+
+
+class Source(Protocol):
+    """Where batches come from; every method is a pure function of its arguments."""
+
+    def __len__(self) -> int:
+        """Number of training samples."""
+        ...
+
+    def order(self, epoch: int) -> np.ndarray:
+        """The order in which an epoch takes the samples."""
+        ...
+
+    def batch(self, positions: np.ndarray, epoch: int) -> tuple[Tensor, Tensor]:
+        """Images ready for the network and their targets: classes (B,) or probabilities (B, classes)."""
+        ...
+
+
+class Hook(Protocol):
+    """What happens beside the training: progress, interruption, later the rewiring of synapses."""
+
+    def after_step(self, step: int, total: int) -> None:
+        """Called after each optimiser step, with the number of steps done; may raise Interrupted to stop."""
+        ...
+
+
+@dataclass
+class History:
+    """One record per finished epoch: epoch, loss, rate, what validation gave, and seconds."""
+
+    epochs: list[dict[str, float]] = field(default_factory=list)
+
+    def without_times(self) -> list[dict[str, float]]:
+        """The records that equal runs share."""
+        return [{key: value for key, value in record.items() if key != "seconds"} for record in self.epochs]
+
+
+class Trainer:
+    """Trains a network; after `run` the network has its final weights (the averaged ones when `ema` is on).
+
+    roles: what each parameter is for (see `make_optimiser`). validate: called in eval mode after each epoch, its
+    numbers join the history. folder: where checkpoints go, None for none; an existing checkpoint is continued.
+    Raises: Diverged, from `run`.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        source: Source,
+        training: TrainingSettings,
+        roles: Mapping[str, str],
+        *,
+        validate: Callable[[nn.Module], Mapping[str, float]] | None = None,
+        hooks: Sequence[Hook] = (),
+        folder: Path | None = None,
+        notify: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.net, self.source, self.training, self.folder = net, source, training, folder
+        self._validate, self._hooks, self._notify = validate, hooks, notify
+        self.optimiser = make_optimiser(net, roles, training)
+        self.average = MovingAverage(net, training.ema) if training.ema else None
+        self.history = History()
+        self.step = 0
+        self._loss_sum = torch.zeros((), dtype=torch.float64, device=self._device)
+        self._seconds = 0.0
+        self._saved_at = time.monotonic()
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches of an epoch; a set smaller than a batch is one batch."""
+        return max(len(self.source) // self.training.batch, 1)
+
+    @property
+    def total_steps(self) -> int:
+        return self.steps_per_epoch * self.training.epochs
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.net.parameters()).device
+
+    def run(self) -> History:
+        """Train from the last checkpoint, or from the start, to the end."""
+        self._restore()
+        try:
+            while self.step < self.total_steps:
+                self._epoch(*divmod(self.step, self.steps_per_epoch))
+        except Interrupted:
+            self._save()
+            raise
+        if self.average is not None:
+            self.average.keep()
+        self.net.eval()
+        return self.history
+
+    def _epoch(self, epoch: int, first: int) -> None:
+        started = time.monotonic() - self._seconds
+        order = self.source.order(epoch)
+        self.net.train()
+        for index in range(first, self.steps_per_epoch):
+            positions = order[index * self.training.batch : (index + 1) * self.training.batch]
+            self._train_step(*self.source.batch(positions, epoch))
+            self._seconds = time.monotonic() - started
+            last = index + 1 == self.steps_per_epoch
+            if last:
+                self._finish_epoch(epoch)
+            if last or time.monotonic() - self._saved_at > 60 * self.training.checkpoint_minutes:
+                self._save()
+            for hook in self._hooks:
+                hook.after_step(self.step, self.total_steps)
+
+    def _train_step(self, x: Tensor, targets: Tensor) -> None:
+        set_rate(self.optimiser, rate_at(self.step, self.steps_per_epoch, self.training))
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.training.precision == "bf16"):
+            scores = self.net(x)
+        loss = loss_of(scores.float() if scores.dtype != torch.float64 else scores, targets, self.training)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self._loss_sum += loss.detach()
+        if self.training.clip > 0:
+            nn.utils.clip_grad_norm_(self.net.parameters(), self.training.clip)
+        if self.step % CHECK_EVERY == 0:
+            self._check_finite()
+        self.optimiser.step()
+        if self.average is not None:
+            self.average.update(self.step)
+        self.step += 1
+
+    def _check_finite(self) -> None:
+        if not torch.isfinite(self._loss_sum):
+            raise Diverged(f"the loss is not finite at step {self.step}; lower training.rate or set training.clip")
+        gradients = [p.grad for p in self.net.parameters() if p.grad is not None]
+        if not torch.isfinite(nn.utils.get_total_norm(gradients)):
+            raise Diverged(f"a gradient is not finite at step {self.step}; lower training.rate or set training.clip")
+
+    def _finish_epoch(self, epoch: int) -> None:
+        self._check_finite()
+        if not all(bool(torch.isfinite(p).all()) for p in self.net.parameters()):
+            raise Diverged(f"a parameter is not finite after epoch {epoch}; lower training.rate")
+        record = {
+            "epoch": float(epoch),
+            "loss": float(self._loss_sum) / self.steps_per_epoch,
+            "rate": rate_at(self.step - 1, self.steps_per_epoch, self.training),
+        }
+        if self._validate is not None:
+            record.update(self._validated(self._validate))
+        self.history.epochs.append({**record, "seconds": self._seconds})
+        self._loss_sum.zero_()
+        self._seconds = 0.0
+
+    def _validated(self, validate: Callable[[nn.Module], Mapping[str, float]]) -> dict[str, float]:
+        self.net.eval()
+        if self.average is None:
+            return dict(validate(self.net))
+        with self.average.applied():
+            return dict(validate(self.net))
+
+    def _save(self) -> None:
+        if self.folder is None:
+            return
+        averages = {} if self.average is None else {f"average/{k}": v for k, v in self.average.tensors.items()}
+        moments = {f"optimiser/{k}": v for k, v in optimiser_tensors(self.optimiser, self.net).items()}
+        state = {**averages, **moments, "loss_sum": self._loss_sum}
+        record: dict[str, Any] = {"step": self.step, "history": self.history.epochs, "seconds": self._seconds}
+        save_checkpoint(self.folder, self.step, Checkpoint(self.net.state_dict(), state, record))
+        self._saved_at = time.monotonic()
+
+    def _restore(self) -> None:
+        found = load_checkpoint(self.folder) if self.folder is not None else None
+        if found is None:
+            return
+        checkpoint, passed_over = found
+        for line in passed_over:
+            self._notify(line)
+        self.net.load_state_dict(dict(checkpoint.weights))
+        state = checkpoint.state
+        restore_optimiser(self.optimiser, self.net, _part(state, "optimiser/"))
+        if self.average is not None:
+            self.average.load(_part(state, "average/"))
+        self._loss_sum.copy_(state["loss_sum"])
+        self.step = int(checkpoint.record["step"])
+        self.history.epochs = list(checkpoint.record["history"])
+        self._seconds = float(checkpoint.record["seconds"])
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
