@@ -86,9 +86,13 @@ def write_json(path: Path, value: Any) -> None:
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> str:
     """Write named tensors as safetensors, atomically, with a checksum in the header; returns the checksum."""
+    import torch
     from safetensors.torch import save
 
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # copies, because safetensors refuses tensors that share memory, as tied weights do
+    plain = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+    }
     checksum = digest_json([digest_tensors(plain), dict(metadata or {})])
     write_atomic(path, save(plain, metadata={**(metadata or {}), _CHECKSUM: checksum}))
     return checksum

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from evospike.core.errors import SpecError
+from evospike.core.errors import SettingsError, SpecError
 from evospike.layers.spiking import SpikingNeuron, TimeBatchNorm2d
 from evospike.models.network import Network
 from evospike.models.shapes import infer_shapes
@@ -26,7 +26,8 @@ class Vote(nn.Module):
         self.voters = voters
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.unflatten(1, (-1, self.voters)).mean(-1)
+        groups: Tensor = x.unflatten(1, (-1, self.voters))
+        return groups.mean(-1)
 
 
 def build(
@@ -68,16 +69,23 @@ def _override(neuron: NeuronSettings, node: Node) -> NeuronSettings:
         changes["threshold"] = float(node.args["threshold"])
     if float(node.args["decay"]) >= 0:
         changes["decay"] = float(node.args["decay"])
-    return replace(neuron, **changes) if changes else neuron
+    try:
+        return replace(neuron, **changes) if changes else neuron
+    except SettingsError as error:
+        raise SpecError(f"layer '{node.name}' (neuron): {error}") from None
 
 
 def _attach(root: nn.Module, name: str, module: nn.Module) -> None:
     """Register a module under a dotted name, with empty containers on the way."""
     *parents, leaf = name.split(".")
+    if not leaf or not all(parents):
+        raise SpecError(f"node name '{name}' has an empty part; name every part between dots")
     for part in parents:
         if not hasattr(root, part):
             root.add_module(part, nn.Module())
         root = getattr(root, part)
+        if type(root) is not nn.Module:
+            raise SpecError(f"node name '{name}' lies inside '{part}', which is no container; rename one of them")
     if hasattr(root, leaf):
         raise SpecError(f"node name '{name}' clashes with an attribute of the network; rename it")
     root.add_module(leaf, module)

@@ -89,7 +89,7 @@ class Network(nn.Module):
                 delayed = {f"{d}:{name}": v for d, past in enumerate(reversed(history), 1) for name, v in past.items()}
                 outputs: dict[str, Tensor] = {}
                 value = self._run(_Value(x[t] if self.spec.events else x, True), 1, states, delayed, outputs)
-                history = [*history, outputs][-reach:]
+                history = [*history, {INPUT: x[t] if self.spec.events else x, **outputs}][-reach:]
                 scores.append(value.tensor)
         return torch.stack(scores)
 
@@ -105,7 +105,7 @@ class Network(nn.Module):
         batch = x.tensor.shape[0] // (steps if x.timed else 1)
         for i, node in enumerate(self.spec.nodes):
             arriving = [self._arrive(edge, values, delayed, batch, x.tensor) for edge in node.inputs]
-            values[node.name] = self._apply(node, arriving, steps, states)
+            values[node.name] = self._compute(node, arriving, steps, states)
             if outputs is not None:
                 outputs[node.name] = values[node.name].tensor
             else:
@@ -128,7 +128,7 @@ class Network(nn.Module):
             return _Value(kept, value.timed)
         return value
 
-    def _apply(self, node: Node, inputs: list[_Value], steps: int, states: dict[str, Tensor]) -> _Value:
+    def _compute(self, node: Node, inputs: list[_Value], steps: int, states: dict[str, Tensor]) -> _Value:
         module = self.get_submodule(node.name)
         if isinstance(module, SpikingNeuron):
             return self._fire(node, module, inputs[0], steps, states)

@@ -53,6 +53,8 @@ def small8(
     readout: Readout = "mean",
 ) -> NetworkSpec:
     """Four 3x3 convolutions for images of about 8x8: two, a pool, two, global pool, classifier."""
+    if len(channels) < 2:
+        raise SettingsError(f"'channels' of preset 'small8' wants at least 2 widths, given {list(channels)}")
     first, second, *rest = channels
     return _plain_convs("small8", input_shape, classes, [first, second, POOL, *rest], events, readout)
 

@@ -56,8 +56,10 @@ def _image(node: Node, sources: list[Shape]) -> tuple[int, int, int]:
 def _window(node: Node, size: int, kernel: int, stride: int, padding: int, dilation: int = 1) -> int:
     reach = dilation * (kernel - 1) + 1
     room = size + 2 * padding - reach
-    out = (-(-room // stride) if node.args.get("ceil") else room // stride) + 1
-    if room < 0:
+    out = room // stride + 1
+    if node.args.get("ceil") and out * stride < size + padding:
+        out = -(-room // stride) + 1  # one more, cut-off window, unless it would start in the padding
+    if out < 1:
         raise SpecError(
             f"layer '{node.name}' ({node.op}, window {reach}) cannot take a {size}-pixel side; "
             "use larger images (data.image_size) or a network with fewer reductions"
@@ -79,6 +81,11 @@ def _conv(node: Node, sources: list[Shape]) -> Shape:
 def _pool(node: Node, sources: list[Shape]) -> Shape:
     channels, *sides = _image(node, sources)
     arguments = [node.integer(name) for name in ("kernel", "stride", "padding")]
+    if 2 * node.integer("padding") > node.integer("kernel"):
+        raise SpecError(
+            f"layer '{node.name}' ({node.op}) pads by {node.args['padding']}, more than half its window "
+            f"of {node.args['kernel']}; use less padding"
+        )
     return channels, *(_window(node, side, *arguments) for side in sides)
 
 
@@ -102,6 +109,8 @@ def _linear(node: Node, sources: list[Shape]) -> Shape:
 
 
 def _concat(node: Node, sources: list[Shape]) -> Shape:
+    if len(sources) < len(node.inputs):
+        raise SpecError(f"layer '{node.name}' joins a source that comes after it; its width cannot be told, add it")
     if len({shape[1:] for shape in sources}) != 1:
         raise SpecError(f"layer '{node.name}' joins unequal sizes: {', '.join(map(str, sources))}; resize them first")
     return sum(shape[0] for shape in sources), *sources[0][1:]
@@ -118,7 +127,7 @@ def _vote(node: Node, sources: list[Shape]) -> Shape:
 _RULES: dict[str, Callable[[Node, list[Shape]], Shape]] = {
     "conv": _conv,
     "linear": _linear,
-    "norm": _one,
+    "norm": _image,
     "neuron": _one,
     "avgpool": _pool,
     "maxpool": _pool,

@@ -11,10 +11,11 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args
 
 from evospike.core.errors import SpecError
 from evospike.core.files import canonical_json, digest_json
+from evospike.neurons.settings import NeuronKind
 
 INPUT = "input"
 FORMAT = 1
@@ -24,6 +25,9 @@ Argument = bool | int | float | str
 
 ROLES = ("stem", "body", "shortcut", "hidden", "classifier")
 """What a weighted layer is for; the genetic encoding takes `body` by default."""
+
+KINDS: tuple[str, ...] = get_args(NeuronKind)
+"""Kinds of neuron a node may ask for; an empty kind is the network's own."""
 
 ARGUMENTS: Mapping[str, Mapping[str, Argument | None]] = MappingProxyType(
     {
@@ -90,10 +94,25 @@ class Node:
         missing = [name for name, default in known.items() if default is None and name not in self.args]
         if missing:
             raise SpecError(f"node '{self.name}' ({self.op}) lacks argument '{missing[0]}'")
-        filled = {name: self.args.get(name, default) for name, default in known.items()}
+        filled = {name: self._typed(name, self.args.get(name, default), default) for name, default in known.items()}
         object.__setattr__(self, "args", MappingProxyType(filled))
         if "role" in known and self.args["role"] not in ROLES:
             raise SpecError(f"node '{self.name}' has unknown role '{self.args['role']}'; known: {', '.join(ROLES)}")
+        if "kind" in known and self.args["kind"] not in ("", *KINDS):
+            raise SpecError(f"node '{self.name}' has unknown kind '{self.args['kind']}'; known: {', '.join(KINDS)}")
+
+    def _typed(self, name: str, value: Any, default: Argument | None) -> Argument:
+        """The value as the argument's own type, so that equal nodes have equal JSON."""
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if isinstance(default, float) and number:
+            return float(value)
+        wanted = int if default is None else type(default)
+        if type(value) is not wanted:
+            text = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[wanted]
+            raise SpecError(f"node '{self.name}' wants {text} for '{name}', given {value!r}")
+        if wanted is int and value < (name != "padding"):
+            raise SpecError(f"node '{self.name}' wants at least {int(name != 'padding')} for '{name}', given {value}")
+        return value  # type: ignore[no-any-return]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Node, (self.name, self.op, self.inputs, dict(self.args))
@@ -228,7 +247,7 @@ class NetworkSpec:
             )
             channels, height, width = plain["input_shape"]
             return cls(plain["name"], (channels, height, width), plain["classes"], nodes, plain["events"])
-        except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             if isinstance(error, SpecError):
                 raise
             raise SpecError(

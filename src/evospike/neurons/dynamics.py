@@ -81,20 +81,21 @@ def multi_step(
         )
     order = _memory_order(current)
     rows = current.permute(0, *order).reshape(current.shape[0], -1).expand(total, -1)
-    start = torch.zeros_like(rows[0]) if v is None else v.permute(*(d - 1 for d in order)).reshape(-1)
+    start = torch.zeros_like(rows[0]) if v is None else v.permute([d - 1 for d in order]).reshape(-1)
     factor = torch.full((), neuron.step_decay, dtype=current.dtype, device=current.device) if decay is None else decay
     spikes, last = _MultiStep.apply(rows, start, factor, neuron, path)  # type: ignore[no-untyped-call]
     sizes = [current.shape[d] for d in order]
     back = [order.index(d) for d in range(1, current.dim())]
     return (
         spikes.view(total, *sizes).permute(0, *(b + 1 for b in back)),
-        last.view(sizes).permute(*back),
+        last.view(sizes).permute(back),
     )
 
 
 def _memory_order(current: Tensor) -> list[int]:
     """Dimensions after time from the outermost in memory to the innermost, so that flattening them is a view."""
-    return sorted(range(1, current.dim()), key=lambda d: (-current.stride(d), d))
+    strides = current.stride()
+    return sorted(range(1, current.dim()), key=lambda d: (-strides[d], d))
 
 
 class _MultiStep(torch.autograd.Function):

@@ -11,6 +11,7 @@ import functools
 import shutil
 import sysconfig
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any, Literal
 
 import torch
@@ -22,14 +23,14 @@ from evospike.neurons.surrogate import slope
 
 def charge_and_fire(current: Tensor, v: Tensor, decay: Tensor, neuron: NeuronSettings) -> tuple[Tensor, Tensor, Tensor]:
     """Current (T, N), state (N,) -> potentials before reset (T, N), spikes (T, N), state after the last step (N,)."""
-    return _run(_compiled("forward", neuron), current.contiguous(), v, decay)  # type: ignore[no-any-return]
+    return _run(_compiled("forward", neuron, len(current)), current.contiguous(), v, decay)  # type: ignore[no-any-return]
 
 
 def back_through_time(
     charged: Tensor, decay: Tensor, grad_spikes: Tensor, grad_last: Tensor, neuron: NeuronSettings
 ) -> tuple[Tensor, Tensor]:
     """Gradients by current (T, N) and by the initial state (N,)."""
-    run = _compiled("backward", neuron)
+    run = _compiled("backward", neuron, len(charged))
     return _run(run, charged, decay, grad_spikes.contiguous(), grad_last)  # type: ignore[no-any-return]
 
 
@@ -42,19 +43,23 @@ def compiler_available() -> bool:
 def _run(compiled: Callable[..., Any], *tensors: Tensor) -> Any:
     for tensor in tensors:
         if tensor.dim():
-            torch._dynamo.maybe_mark_dynamic(tensor, tensor.dim() - 1)  # type: ignore[no-untyped-call]
+            torch._dynamo.maybe_mark_dynamic(tensor, tensor.dim() - 1)
     return compiled(*tensors)
 
 
 @functools.cache
-def _compiled(direction: Literal["forward", "backward"], neuron: NeuronSettings) -> Callable[..., Any]:
+def _compiled(direction: Literal["forward", "backward"], neuron: NeuronSettings, steps: int) -> Callable[..., Any]:
     def forward(current: Tensor, v: Tensor, decay: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return _charge_and_fire(current, v, decay, neuron)
 
     def backward(charged: Tensor, decay: Tensor, grad_spikes: Tensor, grad_last: Tensor) -> tuple[Tensor, Tensor]:
         return _back_through_time(charged, decay, grad_spikes, grad_last, neuron)
 
-    return torch.compile(forward if direction == "forward" else backward, fullgraph=True)
+    function = forward if direction == "forward" else backward
+    # PyTorch counts recompilations per code object and gives up after eight. Each set of constants and steps has a
+    # code object of its own, so that a process may use any number of them.
+    own = function.__code__.replace(co_name=f"{direction}_{steps}")
+    return torch.compile(FunctionType(own, globals(), None, None, function.__closure__), fullgraph=True)
 
 
 def _charge_and_fire(

@@ -1,0 +1,234 @@
+"""Decoded images on disk, so that a data set is decoded once.
+
+A cached set is a folder NAME-KEY with `train.npy`, `train.labels.npy`, the same for `test`, and `manifest.json`. KEY
+is the digest of the source's files (names, sizes, times) and of the decoding options. The folder is written
+under another name and renamed when whole: a folder named NAME-KEY is complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from evospike.core.errors import DataError
+from evospike.core.files import digest_json, sync_folder, write_json
+from evospike.data.decode import Layout, NotGreyError, Pixels, decode_split, in_colour, probe
+from evospike.data.source import TRAIN, Found, RawSplit, Source
+
+FORMAT = 1
+IN_MEMORY_BYTES = 1 << 30
+_STALE_SECONDS = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class StoredSplit:
+    """uint8 images (N, C, H, W), int64 labels (N,) and the digest of both."""
+
+    images: Tensor
+    labels: Tensor
+    digest: str
+
+
+@dataclass(frozen=True)
+class StoredSet:
+    """A decoded data set. folder: its cache folder, None when it only lies in memory."""
+
+    name: str
+    classes: tuple[str, ...]
+    notes: tuple[str, ...]
+    folder: Path | None
+    splits: Mapping[str, Callable[[], StoredSplit]]
+
+
+def held(splits: Mapping[str, StoredSplit]) -> dict[str, Callable[[], StoredSplit]]:
+    """Splits that lie in memory, in the form of `StoredSet.splits`."""
+
+    def give(split: StoredSplit) -> StoredSplit:
+        return split
+
+    return {name: partial(give, split) for name, split in splits.items()}
+
+
+def cache_root() -> Path:
+    """The folder of all cached sets: $EVOSPIKE_CACHE or ~/.cache/evospike."""
+    given = os.environ.get("EVOSPIKE_CACHE", "")
+    return Path(given).expanduser() if given else Path.home() / ".cache" / "evospike"
+
+
+def cache_folder(found: Found, size: int) -> Path:
+    """Where the decoded form of a located data set lies or would lie."""
+    key = digest_json([FORMAT, found.name, size, found.fingerprint])[:16]
+    safe = re.sub(r"[^A-Za-z0-9_.-]+", "-", found.name).strip("-.") or "set"
+    return cache_root() / f"{safe}-{key}"
+
+
+def stored_set(found: Found, size: int) -> StoredSet:
+    """The decoded data set: from the cache, else decoded into the cache, else (folder not writable) into memory.
+
+    size: side in pixels to scale to, 0 for the images' own.
+    """
+    folder = cache_folder(found, size)
+    cached = load_cached(folder)
+    if cached is not None:
+        return cached
+    source = found.open()
+    try:
+        temporary = _temporary(folder)
+    except OSError as error:
+        return _in_memory(found, source, size, error)
+    _build(found, source, size, temporary, folder)
+    built = load_cached(folder)
+    if built is None:
+        raise DataError(f"the cache at {folder} could not be read back; remove it and try again")
+    return built
+
+
+def load_cached(folder: Path) -> StoredSet | None:
+    """The cached set in a folder; None when it is absent or its files do not match the manifest."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        if manifest["format"] != FORMAT or not all(_fits(folder, *item) for item in manifest["splits"].items()):
+            return None
+        splits = {name: _loader(folder, name, part["digest"]) for name, part in manifest["splits"].items()}
+        return StoredSet(manifest["name"], tuple(manifest["classes"]), tuple(manifest["notes"]), folder, splits)
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _fits(folder: Path, split: str, part: dict[str, Any]) -> bool:
+    images = np.load(folder / f"{split}.npy", mmap_mode="r", allow_pickle=False)
+    labels = np.load(folder / f"{split}.labels.npy", mmap_mode="r", allow_pickle=False)
+    return bool(list(images.shape) == part["shape"] and len(labels) == len(images) and images.dtype == np.uint8)
+
+
+def _loader(folder: Path, split: str, digest: str) -> Callable[[], StoredSplit]:
+    def load() -> StoredSplit:
+        file = folder / f"{split}.npy"
+        # Copy on write: torch warns about read-only memory, and nothing must reach the file.
+        mode: Any = None if file.stat().st_size < IN_MEMORY_BYTES else "c"
+        images = np.load(file, mmap_mode=mode, allow_pickle=False)
+        labels = np.load(folder / f"{split}.labels.npy", allow_pickle=False)
+        return StoredSplit(torch.from_numpy(images), torch.from_numpy(labels), digest)
+
+    return load
+
+
+def _temporary(folder: Path) -> Path:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for stale in folder.parent.glob(".building-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - stale.stat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(stale, ignore_errors=True)
+    temporary = folder.parent / f".building-{folder.name}-{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    return temporary
+
+
+def _build(found: Found, source: Source, size: int, temporary: Path, folder: Path) -> None:
+    try:
+        splits = _for_layout(source, size, lambda layout: _write_splits(source, layout, temporary))
+        manifest = {"format": FORMAT, "name": found.name, "classes": source.classes, "notes": source.notes}
+        write_json(temporary / "manifest.json", {**manifest, "splits": splits, "fingerprint": found.fingerprint})
+        _publish(temporary, folder)
+    except OSError as error:
+        raise DataError(f"cannot write the cache at {folder} ({error}); free space or set EVOSPIKE_CACHE") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _publish(temporary: Path, folder: Path) -> None:
+    if folder.exists() and load_cached(folder) is None:
+        shutil.rmtree(folder)
+    try:
+        os.replace(temporary, folder)
+    except OSError:
+        # A whole folder that is there by now was built by another process from the same files.
+        if load_cached(folder) is None:
+            raise
+    sync_folder(folder.parent)
+
+
+def _for_layout(source: Source, size: int, work: Callable[[Layout], Any]) -> Any:
+    """Do the work with the probed layout, and again in colour if a coloured image turns up late."""
+    layout = probe(source.splits[TRAIN], size)
+    try:
+        return work(layout)
+    except NotGreyError:
+        return work(in_colour(layout))
+
+
+def _write_splits(source: Source, layout: Layout, folder: Path) -> dict[str, Any]:
+    return {name: _write_split(name, split, layout, folder) for name, split in source.splits.items()}
+
+
+def _write_split(name: str, split: RawSplit, layout: Layout, folder: Path) -> dict[str, Any]:
+    shape = (len(split.labels), *layout.shape)
+    with open(folder / f"{name}.npy", "wb") as file:
+        # Plain writes, not a memory map: a full disk is then an error and not a killed process.
+        _write_header(file, shape)
+        digest = _decode(name, split, layout, lambda start, pixels: file.write(pixels.data))
+        file.flush()
+        os.fsync(file.fileno())
+    np.save(folder / f"{name}.labels.npy", split.labels)
+    return {"shape": list(shape), "digest": digest}
+
+
+def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _decode(name: str, split: RawSplit, layout: Layout, sink: Callable[[int, Pixels], Any]) -> str:
+    """Decode a split into the sink; returns the digest of its labels and images."""
+    from tqdm import tqdm
+
+    hasher = hashlib.blake2b(np.ascontiguousarray(split.labels).tobytes(), digest_size=16)
+    hasher.update(str(layout.shape).encode())
+    done, total = 0, len(split.labels)
+    with tqdm(total=total, desc=f"decoding {name}", unit="image", delay=2, leave=False, disable=None) as bar:
+        for pixels in decode_split(split, layout):
+            sink(done, pixels)
+            hasher.update(pixels.data)
+            done += len(pixels)
+            bar.update(len(pixels))
+    if done != total:
+        raise DataError(f"split '{name}' has {total} labels but {done} images; download the data set again")
+    return hasher.hexdigest()
+
+
+def _in_memory(found: Found, source: Source, size: int, error: OSError) -> StoredSet:
+    note = f"no cache: cannot write {cache_root()} ({error.strerror or error}); decoded into memory, set EVOSPIKE_CACHE"
+    print(f"evospike: {note}", file=sys.stderr)
+
+    def decode_all(layout: Layout) -> dict[str, StoredSplit]:
+        return {name: _decoded(name, split, layout) for name, split in source.splits.items()}
+
+    splits = _for_layout(source, size, decode_all)
+    return StoredSet(found.name, source.classes, (*source.notes, note), None, held(splits))
+
+
+def _decoded(name: str, split: RawSplit, layout: Layout) -> StoredSplit:
+    images: NDArray[np.uint8] = np.empty((len(split.labels), *layout.shape), dtype=np.uint8)
+
+    def keep(start: int, pixels: Pixels) -> None:
+        images[start : start + len(pixels)] = pixels
+
+    digest = _decode(name, split, layout, keep)
+    return StoredSplit(torch.from_numpy(images), torch.from_numpy(split.labels.copy()), digest)

@@ -1,0 +1,86 @@
+"""What the command line shows of data sets: which there are, what one holds, and building its cache."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from evospike.core.errors import DataError, MissingExtra
+from evospike.data.known import KNOWN
+from evospike.data.locate import data_folder, find_named
+from evospike.data.settings import DataSettings
+from evospike.data.task import ImageSet, Task, load_task
+
+
+def list_sources(folder: str = "") -> list[dict[str, Any]]:
+    """The named sources: name, available, where (or why not), classes, train and test counts, shape.
+
+    folder: as `DataSettings.folder`. Never raises for a missing data set.
+    """
+    return [_listed(name, folder) for name in KNOWN]
+
+
+def _listed(name: str, folder: str) -> dict[str, Any]:
+    available, where = _looked_for(name, folder)
+    known = KNOWN[name]
+    return {
+        "name": name,
+        "available": available,
+        "where": where,
+        "classes": known.classes,
+        "train": known.train,
+        "test": known.test,
+        "shape": list(known.shape),
+    }
+
+
+def _looked_for(name: str, folder: str) -> tuple[bool, str]:
+    if name == "digits":
+        return True, "shipped with evospike"
+    try:
+        return True, find_named(name, data_folder(folder) / name, "").where
+    except (DataError, MissingExtra) as error:
+        return False, str(error)
+
+
+def describe(settings: DataSettings, seed: int = 0) -> dict[str, Any]:
+    """Plain facts of a data set, loading it (and building its cache) first.
+
+    Opens the test split to count it.
+    Raises: DataError, MissingExtra as `load_task`.
+    """
+    task = load_task(settings, seed)
+    splits = {"train": task.train, "validation": task.validation}
+    if task.has_test:
+        splits["test"] = task.open_test()
+    return {
+        "name": task.name,
+        "source": settings.source,
+        "shape": list(task.shape),
+        "classes": list(task.classes),
+        "mean": list(task.mean),
+        "std": list(task.std),
+        "splits": {name: _described(images, len(task.classes)) for name, images in splits.items()},
+        **_cache_facts(task),
+        "notes": list(task.notes),
+    }
+
+
+def _described(images: ImageSet, classes: int) -> dict[str, Any]:
+    return {"images": len(images), "per_class": images.class_counts(classes), "digest": images.digest()}
+
+
+def _cache_facts(task: Task) -> dict[str, Any]:
+    if task.cache is None:
+        return {"cache": None, "cache_bytes": 0}
+    size = sum(file.stat().st_size for file in task.cache.iterdir())
+    return {"cache": str(task.cache), "cache_bytes": size}
+
+
+def build_cache(settings: DataSettings) -> dict[str, Any]:
+    """Decode a data set into the cache unless it is there; gives name, cache, cache_bytes and notes.
+
+    Raises: DataError, MissingExtra as `load_task`.
+    """
+    task = load_task(dataclasses.replace(settings, train_limit=0, test_limit=0), 0)
+    return {"name": task.name, **_cache_facts(task), "notes": list(task.notes)}

@@ -1,0 +1,94 @@
+"""Settings of data sets and their augmentation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from evospike.core.settings import Settings, choose, require
+
+NAMED = ("digits", "cifar10", "cifar100", "imagenet")
+PREFIXES = ("hub", "parquet", "imagefolder")
+
+
+@dataclass(frozen=True)
+class AugmentSettings(Settings):
+    """How training images are varied; validation and test images never are.
+
+    kind: `none`: nothing at all; `basic`: crop and flip; `strong`: basic + RandAugment + random erasing.
+    crop_padding: zero pixels added on each side before the random crop.
+    flip: probability of a left-right flip; set 0 where direction is the label (digits).
+    cutout: side in pixels of one zeroed square, 0 for none. mixup, cutmix: alpha of Beta(alpha, alpha), 0 for
+    off; with both on, each sample takes one of them with equal chance.
+    erasing: probability of erasing a rectangle with noise (only `strong`).
+    randaugment_operations, randaugment_magnitude: operations per image and their strength in [0, 10] (only
+    `strong`). The defaults are timm's `rand-m9-mstd0.5-inc1`.
+    resized_crop: a random part of the image, 8 to 100 % of its area, scaled to full size, in place of the
+    padded crop (ImageNet).
+    """
+
+    kind: Literal["none", "basic", "strong"] = "basic"
+    crop_padding: int = 4
+    flip: float = 0.5
+    cutout: int = 0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    erasing: float = 0.25
+    randaugment_operations: int = 2
+    randaugment_magnitude: float = 9.0
+    resized_crop: bool = False
+
+    def validate(self) -> None:
+        for name in ("flip", "erasing"):
+            value = getattr(self, name)
+            require(0.0 <= value <= 1.0, f"augment.{name} is a probability, given {value}; use 0 to 1")
+        for name in ("crop_padding", "cutout", "randaugment_operations", "mixup", "cutmix"):
+            value = getattr(self, name)
+            require(value >= 0, f"augment.{name} cannot be negative, given {value}; use 0 to turn it off")
+        magnitude = self.randaugment_magnitude
+        require(0 <= magnitude <= 10, f"augment.randaugment_magnitude is 0 to 10, given {magnitude}")
+
+    @property
+    def mixes(self) -> bool:
+        """Whether targets become soft labels (mixup or cutmix is on)."""
+        return self.kind != "none" and (self.mixup > 0 or self.cutmix > 0)
+
+
+@dataclass(frozen=True)
+class DataSettings(Settings):
+    """Which data set, and how it is split.
+
+    source: `digits` (shipped), `cifar10`, `cifar100`, `imagenet` (found in folder/NAME), `parquet:DIR`,
+    `imagefolder:DIR` or `hub:ID` (`hub:OWNER/NAME` or `hub:OWNER/NAME/CONFIG`).
+    folder: where local copies lie; empty: the environment variable EVOSPIKE_DATA.
+    image_size: side in pixels of what the network sees; 0: as stored (ImageNet: 224).
+    label_column: parquet and hub only; empty: `label`, else `fine_label`.
+    validation: fraction of the training images held out, per class.
+    train_limit, test_limit: at most this many images, chosen per class, 0 for all; the training limit counts
+    training and validation images together.
+    """
+
+    source: str = "digits"
+    folder: str = ""
+    image_size: int = 0
+    label_column: str = ""
+    validation: float = 0.1
+    train_limit: int = 0
+    test_limit: int = 0
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+
+    def validate(self) -> None:
+        prefix, colon, rest = self.source.partition(":")
+        if colon:
+            choose("data source", prefix, {name: name for name in PREFIXES})
+            require(rest.strip() != "", f"data source '{self.source}' names nothing; write {prefix}:WHERE")
+        else:
+            choose("data source", prefix, {name: name for name in (*NAMED, *PREFIXES)})
+            require(prefix not in PREFIXES, f"data source '{prefix}' needs a place; write {prefix}:WHERE")
+        held = self.validation
+        require(0.0 <= held < 1.0, f"data.validation is a fraction below 1, given {held}; try 0.1")
+        size = self.image_size
+        require(size == 0 or 4 <= size <= 4096, f"data.image_size is 0 or 4 to 4096, given {size}")
+        for name in ("train_limit", "test_limit"):
+            value = getattr(self, name)
+            require(value >= 0, f"data.{name} cannot be negative, given {value}; use 0 for all images")

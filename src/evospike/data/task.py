@@ -1,0 +1,203 @@
+"""A task: classified images in three splits, the test split behind an explicit call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from evospike.core.errors import DataError, ShapeError
+from evospike.core.files import digest_json, digest_tensors
+from evospike.core.rng import stream
+from evospike.data.cache import StoredSet, StoredSplit, stored_set
+from evospike.data.digits import stored_digits
+from evospike.data.known import KNOWN, cached_size, seen_size
+from evospike.data.locate import find
+from evospike.data.settings import DataSettings
+from evospike.data.source import TEST, TRAIN
+from evospike.data.split import held_out, stratified
+
+MEASURED_IMAGES = 50_000  # at most this many images are read to measure mean and deviation
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Some images of a data set, with their labels.
+
+    images: uint8 (M, C, H, W), all images of the source split, shared between sets, in memory or on disk.
+    labels: int64 (N,), of the members. rows: int64 (N,), where each member lies in `images`; augmentation is
+    keyed by it, so a sample is augmented alike in every subset. content: digest of the whole source split.
+    """
+
+    images: Tensor
+    labels: Tensor
+    rows: Tensor
+    content: str
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or self.images.dtype != torch.uint8:
+            given = f"{self.images.dtype} {tuple(self.images.shape)}"
+            raise ShapeError(f"images must be uint8 (N, C, H, W), given {given}")
+        if self.labels.shape != self.rows.shape:
+            raise ShapeError(f"one label per row is needed, given {len(self.labels)} labels and {len(self.rows)} rows")
+
+    @classmethod
+    def of(cls, images: Tensor, labels: Tensor) -> ImageSet:
+        """A set of all the given images: uint8 (N, C, H, W) with int64 labels (N,)."""
+        content = digest_tensors({"images": images, "labels": labels})
+        return cls(images, labels, torch.arange(len(images)), content)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def digest(self) -> str:
+        """32 hex digits of the content: the source split, which of its rows, and their labels, in order."""
+        return digest_json([self.content, digest_tensors({"rows": self.rows, "labels": self.labels})])
+
+    def take(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 images (B, C, H, W) and labels (B,) of the members at `positions`, int64 (B,) in 0..len-1."""
+        positions = positions.to(self.rows.device)
+        return self.images[self.rows[positions].to(self.images.device)], self.labels[positions]
+
+    def subset(self, positions: Tensor) -> ImageSet:
+        """The members at `positions`; shares the images."""
+        return ImageSet(self.images, self.labels[positions], self.rows[positions], self.content)
+
+    def class_counts(self, classes: int) -> list[int]:
+        """How many members each class has."""
+        return [int(count) for count in torch.bincount(self.labels, minlength=classes)]
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What a network is trained on and judged by.
+
+    shape: (C, H, W) that the network sees; stored images may be larger and are then cropped.
+    mean, std: per channel, of values in 0..1, the same for every split. test_opener: gives the test split; call
+    `open_test` instead. cache: folder of the decoded images, None
+    when they lie in memory only.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    train: ImageSet
+    validation: ImageSet
+    notes: tuple[str, ...] = ()
+    cache: Path | None = None
+    test_opener: Callable[[], ImageSet] | None = field(default=None, repr=False)
+
+    @property
+    def has_test(self) -> bool:
+        """Whether there is a test split to open."""
+        return self.test_opener is not None
+
+    def open_test(self) -> ImageSet:
+        """The test split, for the one final measurement; nothing is ever chosen by it.
+
+        Raises: DataError when the data set has none.
+        """
+        if self.test_opener is None:
+            raise DataError(f"data set '{self.name}' has no test split; measure on validation, or add a test split")
+        return self.test_opener()
+
+
+def load_task(settings: DataSettings, seed: int) -> Task:
+    """The task of the settings: found, decoded or read from the cache, and split.
+
+    The validation split is drawn per class from the training images under `seed`; the test split never depends
+    on it.
+    Raises: DataError for data that is missing, broken or unsuitable; MissingExtra.
+    """
+    stored = _stored(settings)
+    pool = _limited(_image_set(stored.splits[TRAIN]()), settings.train_limit, "data.train_limit", stored)
+    train, validation = _split_validation(pool, settings.validation, seed)
+    mean, std = _normalisation(stored.name, train)
+    channels, height, width = pool.images.shape[1:]
+    seen = seen_size(stored.name, settings.image_size, (height, width))
+    test = None
+    if TEST in stored.splits:
+        test = _test_opener(stored, settings.test_limit)
+    return Task(
+        stored.name, stored.classes, (channels, *seen), mean, std, train, validation, stored.notes, stored.folder, test
+    )
+
+
+def _stored(settings: DataSettings) -> StoredSet:
+    if settings.source == "digits":
+        return stored_digits(settings.image_size)
+    return stored_set(find(settings), cached_size(settings.source, settings.image_size))
+
+
+def _image_set(split: StoredSplit) -> ImageSet:
+    return ImageSet(split.images, split.labels, torch.arange(len(split.labels)), split.digest)
+
+
+def _test_opener(stored: StoredSet, limit: int) -> Callable[[], ImageSet]:
+    def open_test() -> ImageSet:
+        return _limited(_image_set(stored.splits[TEST]()), limit, "data.test_limit", stored)
+
+    return open_test
+
+
+def _limited(images: ImageSet, limit: int, field_name: str, stored: StoredSet) -> ImageSet:
+    """At most `limit` images, the same ones under every seed."""
+    if limit == 0 or limit >= len(images):
+        return images
+    if limit < len(stored.classes):
+        raise DataError(
+            f"{field_name} is {limit}, below the {len(stored.classes)} classes of '{stored.name}'; raise it"
+        )
+    return images.subset(torch.from_numpy(stratified(images.labels.numpy(), limit, stream(0, field_name))))
+
+
+def _split_validation(pool: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, ImageSet]:
+    kept, held = held_out(pool.labels.numpy(), fraction, stream(seed, "validation split"))
+    return pool.subset(torch.from_numpy(kept)), pool.subset(torch.from_numpy(held))
+
+
+def _normalisation(name: str, train: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Known constants, or those of the training images."""
+    known = KNOWN.get(name)
+    if known is not None and len(known.mean) == train.images.shape[1]:
+        return known.mean, known.std
+    return measured_normalisation(train)
+
+
+def measured_normalisation(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel, of values in 0..1; a constant channel gets deviation 1.
+
+    Exact up to 50,000 images; above that, of so many at even distances.
+    """
+    count = min(len(images), MEASURED_IMAGES)
+    positions = torch.linspace(0, len(images) - 1, count, dtype=torch.float64).round().long()
+    total = torch.zeros(2, images.images.shape[1], dtype=torch.int64)
+    for part in positions.split(1024):
+        pixels = images.take(part)[0].int()
+        total += torch.stack([pixels.sum((0, 2, 3)), pixels.square().sum((0, 2, 3))])
+    first, second = (
+        total.double() / (count * images.images[0, 0].numel()) / torch.tensor([[255.0], [255.0**2]])
+    ).unbind()
+    std = (second - first.square()).clamp(min=0).sqrt()
+    return tuple(first.tolist()), tuple(value if value > 1e-6 else 1.0 for value in std.tolist())
+
+
+def proxy_subset(images: ImageSet, count: int, seed: int) -> ImageSet:
+    """A fixed subset of `count` images with the classes in proportion, for cheap scores.
+
+    The same for equal sets, counts and seeds. Store its `digest()` with what was measured on it.
+    Raises: DataError when count is not in 1..len(images).
+    """
+    if not 1 <= count <= len(images):
+        raise DataError(
+            f"a proxy subset of {count} images cannot be drawn from {len(images)}; choose 1 to {len(images)}"
+        )
+    labels: NDArray[np.int64] = images.labels.numpy()
+    return images.subset(torch.from_numpy(stratified(labels, count, stream(seed, "proxy subset"))))

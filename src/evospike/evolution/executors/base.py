@@ -1,0 +1,30 @@
+"""What an executor is: it runs one function on many payloads, somewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+Payload = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one payload: a value, or one line saying what went wrong; attempts counts the starts."""
+
+    value: Any
+    error: str | None = None
+    attempts: int = 1
+
+
+class Executor(Protocol):
+    """Runs payloads; which worker takes which payload must not change any value."""
+
+    def run(
+        self, payloads: Sequence[Payload], check: Callable[[], None] | None = None
+    ) -> Iterator[tuple[int, Outcome]]:
+        """Yield (index of the payload, outcome) as they arrive, in any order.
+
+        check: called several times a second; may raise to stop the run.
+        """

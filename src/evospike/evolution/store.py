@@ -1,0 +1,267 @@
+"""The record of a run: one SQLite file, written by the driver alone.
+
+Every row is one transaction and carries a checksum of its contents, checked whenever it is read. A rollback
+journal and full synchronisation keep the file whole on a crash or a full disk, also on network file systems,
+where SQLite's write-ahead log must not be used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from evospike.core.errors import EvospikeError, RunError, StoreError
+from evospike.core.files import canonical_json, digest_json, sync_folder
+from evospike.evolution.records import Genotype, Request, Score
+
+FORMAT = 1
+_WAIT_S = 10.0
+_TABLES = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE records (
+    kind TEXT NOT NULL, name TEXT NOT NULL, content TEXT NOT NULL, checksum TEXT NOT NULL, PRIMARY KEY (kind,
+    name)
+);
+"""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One score as the store holds it; attempts counts how often its evaluation was started."""
+
+    request: Request
+    score: Score
+    attempts: int
+
+
+class Store:
+    """The record of one run; make it with `Store.create`, `Store.open` or `Store.open_or_create`.
+
+    Use it from one thread, and let one process write (see `core.lock.RunLock`); others may open it to read.
+    Raises: StoreError when the file cannot be trusted, RunError when the file system will not write or is
+    busy.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._connection = connection
+
+    @classmethod
+    def create(cls, path: Path) -> Store:
+        """Start a new record; StoreError when there is one already. A crash leaves no half-made file."""
+        if path.exists():
+            raise StoreError(f"{path} exists already; open it to go on, or choose a new run folder")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.unlink(missing_ok=True)
+            _write_empty(temporary, path)
+            os.replace(temporary, path)
+        except OSError as error:
+            raise RunError(f"cannot create {path} ({error.strerror}); free space or choose another folder") from None
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+        sync_folder(path.parent)
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: Path) -> Store:
+        """Open a record and check it as a whole."""
+        if not path.is_file():
+            raise StoreError(f"no run record at {path}; expected a file written by evospike, check the run folder")
+        with _explained(path):
+            connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=_WAIT_S)
+        try:
+            _prepare(connection, path)
+            _check(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+        return cls(path, connection)
+
+    @classmethod
+    def open_or_create(cls, path: Path) -> Store:
+        """Open the record, or start one where there is none."""
+        return cls.open(path) if path.exists() else cls.create(path)
+
+    def close(self) -> None:
+        """Close the file; everything recorded is on disk already."""
+        self._connection.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def record_generation(self, number: int, genotypes: Sequence[Genotype]) -> None:
+        """Record what generation `number` asked for, before any of it is evaluated."""
+        self._insert("generation", f"{number:04d}", [genotype.to_json() for genotype in genotypes])
+
+    def record_score(self, request: Request, score: Score, attempts: int = 1) -> None:
+        """Record one score as it arrives."""
+        content = {"request": request.to_json(), "score": score.to_json(), "attempts": attempts}
+        self._insert("score", request.key, content)
+
+    def record_value(self, name: str, value: Any) -> None:
+        """Record a fact about the run as JSON; it enters the run's digest, so let it hold no times and no
+        paths.
+        """
+        self._insert("value", name, value)
+
+    def generations(self) -> list[tuple[Genotype, ...]]:
+        """The genotypes of every recorded generation; StoreError when one is missing in between."""
+        result: list[tuple[Genotype, ...]] = []
+        for number, (name, content) in enumerate(self._select("generation")):
+            if name != f"{number:04d}":
+                raise StoreError(f"{self.path} lacks generation {number}; the file was altered, start a new run")
+            with self._reading("generation", name):
+                result.append(tuple(Genotype.from_json(item) for item in content))
+        return result
+
+    def scores(self, kind: str | None = None, generation: int | None = None) -> list[Recorded]:
+        """Recorded scores in the order of their keys, all or those of one kind and one generation."""
+        result: list[Recorded] = []
+        for name, content in self._select("score"):
+            with self._reading("score", name):
+                request = Request.from_json(content["request"])
+                result.append(Recorded(request, Score.from_json(content["score"]), content["attempts"]))
+        return [
+            item
+            for item in result
+            if kind in (None, item.request.kind) and generation in (None, item.request.generation)
+        ]
+
+    def values(self) -> dict[str, Any]:
+        """Recorded facts about the run by name."""
+        return dict(self._select("value"))
+
+    def digest_payload(self) -> dict[str, Any]:
+        """The history without times, wording, attempts and workers: equal runs give equal payloads."""
+        return {
+            "format": FORMAT,
+            "generations": [[genotype.to_json() for genotype in group] for group in self.generations()],
+            "scores": [[item.request.to_json(), item.score.outcome()] for item in self.scores()],
+            "values": self.values(),
+        }
+
+    def digest(self) -> str:
+        """32 hex digits of `digest_payload`."""
+        return digest_json(self.digest_payload())
+
+    def _insert(self, kind: str, name: str, content: Any) -> None:
+        try:
+            text = canonical_json(content)
+        except (TypeError, ValueError) as error:
+            raise StoreError(f"cannot record {kind} '{name}' ({error}); give plain JSON with finite numbers") from None
+        row = (kind, name, text, _checksum(kind, name, text))
+        with _explained(self.path):
+            try:
+                self._connection.execute("INSERT INTO records VALUES (?, ?, ?, ?)", row)
+            except sqlite3.IntegrityError:
+                raise StoreError(
+                    f"{kind} '{name}' is recorded already in {self.path}; a record is never written twice, "
+                    "check that one driver uses this run folder"
+                ) from None
+
+    def _select(self, kind: str) -> list[tuple[str, Any]]:
+        with _explained(self.path):
+            rows = self._connection.execute(
+                "SELECT name, content, checksum FROM records WHERE kind = ? ORDER BY name", (kind,)
+            ).fetchall()
+        result = []
+        for name, text, checksum in rows:
+            if not isinstance(text, str) or checksum != _checksum(kind, name, text):
+                raise StoreError(
+                    f"checksum of {kind} '{name}' in {self.path} does not match its contents; "
+                    "the file was altered, restore it or start a new run"
+                )
+            result.append((name, json.loads(text)))
+        return result
+
+    @contextlib.contextmanager
+    def _reading(self, kind: str, name: str) -> Iterator[None]:
+        """Turn a row of the wrong form into a StoreError that names it."""
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, AttributeError, EvospikeError) as error:
+            raise StoreError(
+                f"{kind} '{name}' in {self.path} has an unexpected form ({type(error).__name__}: {error}); "
+                "open it with the evospike version that wrote it"
+            ) from None
+
+
+def _checksum(kind: str, name: str, text: str) -> str:
+    return digest_json([kind, name, text])
+
+
+def _write_empty(path: Path, shown: Path) -> None:
+    with _explained(shown), contextlib.closing(sqlite3.connect(path, timeout=_WAIT_S)) as connection:
+        _prepare(connection, shown)
+        connection.executescript(f"BEGIN; {_TABLES} INSERT INTO meta VALUES ('format', '{FORMAT}'); COMMIT;")
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    connection.isolation_level = None  # every statement is its own transaction
+    with _explained(path):
+        connection.execute("PRAGMA journal_mode=DELETE")
+        connection.execute("PRAGMA synchronous=FULL")
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    with _explained(path):
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        meta = dict(connection.execute("SELECT name, value FROM meta")) if {"meta", "records"} <= tables else {}
+        problems = [line for (line,) in connection.execute("PRAGMA quick_check(1)")]
+    if "format" not in meta:
+        raise StoreError(f"{path} is not an evospike run record; point to the file that evospike wrote")
+    if meta["format"] != str(FORMAT):
+        raise StoreError(
+            f"{path} has format {meta['format']}, this evospike reads format {FORMAT}; "
+            "go on with the evospike version that wrote it, or start a new run folder"
+        )
+    if problems != ["ok"]:
+        raise _damaged(path, problems[0].splitlines()[0])
+
+
+def _damaged(path: Path, detail: str) -> StoreError:
+    return StoreError(f"run record {path} is damaged ({detail}); restore a copy or start a new run folder")
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into one line of ours; SQLite has rolled the transaction back."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _translate(path, error) from None
+
+
+def _translate(path: Path, error: sqlite3.Error) -> EvospikeError:
+    primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return RunError(f"run record {path} is in use by another process ({error}); wait for it or stop it")
+    if primary == sqlite3.SQLITE_FULL:
+        return RunError(
+            f"no space left to write {path} ({error}); free space and run again, what was recorded is intact"
+        )
+    if primary in (
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PERM,
+    ):
+        return RunError(
+            f"cannot read or write {path} ({error}); check the disk and the folder's permissions, then run again"
+        )
+    return _damaged(path, str(error))

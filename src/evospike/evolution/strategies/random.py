@@ -1,0 +1,30 @@
+"""Random search: uniform in the box, the control that costs as much as any other strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from evospike.core.rng import stream
+from evospike.evolution.strategies.base import Box, Vector, check_told
+
+
+class RandomSearch:
+    """Uniform draws in the box; learns nothing."""
+
+    def __init__(self, box: Box, population: int, step: float, seed: int) -> None:
+        self._box = box
+        self._population = population
+        self._generator = stream(seed, "strategy", "random")
+
+    def ask(self) -> list[Vector]:
+        """Draw one generation."""
+        low, high = np.array(self._box.lower), np.array(self._box.upper)
+        draws = self._generator.random((self._population, len(low)))
+        points = np.clip(low + draws * (high - low), low, high)
+        return [tuple(float(x) for x in point) for point in points]
+
+    def tell(self, vectors: Sequence[Vector], ranks: Sequence[int]) -> None:
+        """Check the outcome and forget it."""
+        check_told(self._population, vectors, ranks)

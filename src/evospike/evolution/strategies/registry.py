@@ -1,0 +1,21 @@
+"""Every strategy by name; a new one is added here and passes the tests of `StrategyContract`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from evospike.core.settings import choose
+from evospike.evolution.strategies.base import Box, Strategy
+from evospike.evolution.strategies.cma_es import CmaEs
+from evospike.evolution.strategies.random import RandomSearch
+
+STRATEGIES: dict[str, Callable[[Box, int, float, int], Strategy]] = {"cma_es": CmaEs, "random": RandomSearch}
+
+
+def make_strategy(name: str, box: Box, population: int, step: float, seed: int) -> Strategy:
+    """A fresh strategy.
+
+    step: first standard deviation in the units of the box, for strategies that have one.
+    Raises: SettingsError for an unknown name.
+    """
+    return choose("strategy", name, STRATEGIES)(box, population, step, seed)

@@ -1,0 +1,225 @@
+import multiprocessing
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from evospike.core.errors import RunError, StoreError
+from evospike.evolution.records import Genotype, Request, Score
+from evospike.evolution.store import Recorded, Store
+
+GENOTYPES = [Genotype(("a", "b"), (0.1 * k, 1 / (k + 3))) for k in range(4)]
+
+
+def request(index: int) -> Request:
+    return Request("candidate", 0, index, GENOTYPES[index], ("generation", 0))
+
+
+def score(index: int, seconds: float = 1.0) -> Score:
+    return Score("ok", terms={"loss": 0.1 * index}, seconds=seconds)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A record with one generation, two scores and one fact."""
+    with Store.create(tmp_path / "run" / "record.sqlite") as store:
+        fill(store)
+        return store.path
+
+
+def fill(store: Store, seconds: float = 1.0, attempts: int = 1, order: tuple[int, ...] = (0, 1)) -> None:
+    store.record_generation(0, GENOTYPES)
+    for index in order:
+        store.record_score(request(index), score(index, seconds), attempts)
+    store.record_value("proxy", {"digest": "abc"})
+
+
+def alter(path: Path, statement: str) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(statement)
+        connection.commit()
+
+
+def test_what_is_recorded_is_read_again(path: Path) -> None:
+    with Store.open(path) as store:
+        assert store.generations() == [tuple(GENOTYPES)]
+        assert store.scores() == [Recorded(request(k), score(k), 1) for k in (0, 1)]
+        assert store.scores(kind="finalist") == store.scores(generation=1) == []
+        assert store.values() == {"proxy": {"digest": "abc"}}
+
+
+def test_a_record_is_one_file_with_a_rollback_journal(path: Path) -> None:
+    with Store.open(path) as store:
+        store.record_value("more", 1)
+        assert [item.name for item in path.parent.iterdir()] == [path.name]
+        assert store._connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+        assert store._connection.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
+def test_the_digest_is_blind_to_time_attempts_and_order_of_arrival(tmp_path: Path) -> None:
+    with Store.create(tmp_path / "a") as one, Store.create(tmp_path / "b") as two:
+        fill(one)
+        fill(two, seconds=9.0, attempts=2, order=(1, 0))
+        assert one.digest() == two.digest()
+        two.record_value("other", 1)
+        assert one.digest() != two.digest()
+
+
+def test_nothing_is_recorded_twice(path: Path) -> None:
+    with Store.open(path) as store:
+        before = store.digest()
+        with pytest.raises(
+            StoreError, match=r"score 'candidate/0000/0001' is recorded already in .*never written twice"
+        ):
+            store.record_score(request(1), score(1))
+        with pytest.raises(StoreError, match="generation '0000' is recorded already"):
+            store.record_generation(0, GENOTYPES)
+        with pytest.raises(StoreError, match="value 'proxy' is recorded already"):
+            store.record_value("proxy", 2)
+        assert store.digest() == before
+
+
+def test_values_must_be_plain_json(path: Path) -> None:
+    with Store.open(path) as store, pytest.raises(StoreError, match=r"cannot record value 'bad'.*finite numbers"):
+        store.record_value("bad", float("nan"))
+
+
+def test_an_altered_row_is_named(path: Path) -> None:
+    alter(path, "UPDATE records SET content = replace(content, '0.1', '0.2') WHERE name = 'candidate/0000/0001'")
+    with (
+        Store.open(path) as store,
+        pytest.raises(StoreError, match=r"checksum of score 'candidate/0000/0001' in .* does not match"),
+    ):
+        store.scores()
+
+
+@pytest.mark.parametrize(
+    "statement", ["UPDATE records SET name = 'x' WHERE kind = 'generation'", "UPDATE records SET content = x'00'"]
+)
+def test_renamed_rows_and_other_types_are_named(path: Path, statement: str) -> None:
+    alter(path, statement)
+    with Store.open(path) as store, pytest.raises(StoreError, match="checksum of generation"):
+        store.generations()
+
+
+def test_a_missing_generation_is_named(path: Path) -> None:
+    with Store.open(path) as store:
+        store.record_generation(2, GENOTYPES)
+        with pytest.raises(StoreError, match="lacks generation 1; the file was altered"):
+            store.generations()
+
+
+def test_a_row_of_another_form_is_named(path: Path) -> None:
+    with Store.open(path) as store:
+        store._insert("score", "candidate/0000/0002", {"request": {}})
+        with pytest.raises(StoreError, match=r"score 'candidate/0000/0002' in .* unexpected form \(KeyError"):
+            store.scores()
+
+
+@pytest.mark.parametrize("size", [0, 10, 100, 5000, 9000])
+def test_a_truncated_file_is_one_clear_line(path: Path, size: int) -> None:
+    data = path.read_bytes()
+    assert len(data) > size
+    path.write_bytes(data[:size])
+    with pytest.raises(StoreError, match=r"damaged \(|not an evospike run record") as caught:
+        read_all(path)
+    assert "\n" not in str(caught.value)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+def test_damage_inside_the_file_is_found(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    for start in range(4096, len(data), 512):
+        data[start : start + 64] = b"\xff" * 64
+    path.write_bytes(bytes(data))
+    with pytest.raises(StoreError, match="damaged"):
+        read_all(path)
+
+
+def read_all(path: Path) -> None:
+    with Store.open(path) as store:
+        store.digest()
+
+
+def test_foreign_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no run record at"):
+        Store.open(tmp_path / "absent")
+    (tmp_path / "text").write_text("hello, this is no database at all")
+    with pytest.raises(StoreError, match="damaged"):
+        Store.open(tmp_path / "text")
+    alter(tmp_path / "other", "CREATE TABLE meta (name, value)")
+    with pytest.raises(StoreError, match="is not an evospike run record"):
+        Store.open(tmp_path / "other")
+
+
+def test_an_unknown_format_names_the_way_out(path: Path) -> None:
+    alter(path, "UPDATE meta SET value = '99' WHERE name = 'format'")
+    with pytest.raises(StoreError, match=r"format 99, this evospike reads format 1; go on with the evospike version"):
+        Store.open(path)
+
+
+def test_create_refuses_to_overwrite_and_open_or_create_does_not(path: Path) -> None:
+    with pytest.raises(StoreError, match="exists already"):
+        Store.create(path)
+    with Store.open_or_create(path) as store:
+        assert len(store.scores()) == 2
+    with Store.open_or_create(path.parent / "new") as store:
+        assert store.scores() == []
+
+
+def test_a_folder_that_cannot_be_made_is_a_run_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="cannot create"):
+        Store.create(tmp_path / "file" / "record")
+
+
+def test_a_full_disk_leaves_what_was_recorded(path: Path) -> None:
+    with Store.open(path) as store:
+        before = store.digest()
+        (pages,) = store._connection.execute("PRAGMA page_count").fetchone()
+        store._connection.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(RunError, match=r"no space left to write .*what was recorded is intact"):
+            store.record_value("large", "x" * 100_000)
+        assert store.digest() == before
+    with Store.open(path) as store:
+        assert store.digest() == before
+        store.record_value("large", "x" * 100_000)
+
+
+def test_a_locked_file_is_a_run_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evospike.evolution.store._WAIT_S", 0.05)
+    with Store.open(path) as store, closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(RunError, match="in use by another process"):
+            store.record_value("more", 1)
+        other.rollback()
+        store.record_value("more", 1)
+
+
+def test_others_may_read_while_the_driver_writes(path: Path) -> None:
+    with Store.open(path) as writer, Store.open(path) as reader:
+        writer.record_score(request(2), score(2))
+        assert len(reader.scores()) == 3
+
+
+def test_a_journal_left_by_a_crash_is_rolled_back(path: Path) -> None:
+    with Store.open(path) as store:
+        before = store.digest()
+    process = multiprocessing.get_context("spawn").Process(target=crash_while_writing, args=(str(path),))
+    process.start()
+    process.join()
+    assert path.with_name(f"{path.name}-journal").exists()
+    with Store.open(path) as store:
+        assert store.digest() == before
+
+
+def crash_while_writing(path: str) -> None:
+    import os
+
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA cache_size = 1")
+    connection.execute("BEGIN IMMEDIATE")
+    for number in range(200):
+        connection.execute("INSERT INTO records VALUES ('value', ?, ?, 'c')", (str(number), "x" * 500))
+    os._exit(9)
