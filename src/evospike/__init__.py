@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from evospike.core.errors import EvospikeError as EvospikeError
     from evospike.genetic.encode import encode as encode
     from evospike.genetic.encode import materialise as materialise
+    from evospike.genetic.encoding import GenePool as GenePool
     from evospike.genetic.encoding import GeneticConv2d as GeneticConv2d
     from evospike.genetic.encoding import GeneticLinear as GeneticLinear
-    from evospike.genetic.encoding import GenePool as GenePool
     from evospike.jobs.load import load as load
     from evospike.layers.spiking import SpikingNeuron as SpikingNeuron
     from evospike.models.build import build as build

@@ -55,13 +55,24 @@ class TimeBatchNorm2d(nn.BatchNorm2d):
         """x: (steps*B, C, H, W), to be shown `repeats` times."""
         if self.stepwise and steps > 1 and self.training:
             return torch.cat([super(TimeBatchNorm2d, self).forward(part) for part in x.chunk(steps)])
-        if not self.training or repeats == 1 or self.stepwise:
+        if not self.training or repeats == 1 or self.running_var is None or self.momentum is None:
             return super().forward(x)
-        return self._as_if_repeated(x, repeats)
+        return self._every_step(x, repeats) if self.stepwise else self._as_if_repeated(x, repeats)
+
+    def _every_step(self, x: Tensor, repeats: int) -> Tensor:
+        """Normalise once; move the running statistics as `repeats` equal steps would."""
+        momentum = 1 - (1 - (self.momentum or 0.0)) ** repeats
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(repeats)
+        return nn.functional.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, True, momentum, self.eps
+        )
 
     def _as_if_repeated(self, x: Tensor, repeats: int) -> Tensor:
-        if self.running_var is None or self.momentum is None:
-            return super().forward(x)
+        assert self.running_var is not None
+        assert self.momentum is not None
+        if x.numel() == x.shape[1]:  # one value a channel has no variance until it is repeated
+            return super().forward(x.repeat(repeats, 1, 1, 1))[:1]
         n, keep = x.numel() // x.shape[1], 1 - self.momentum
         once = self.running_var.clone()  # autograd keeps a reference to the variance it was given
         y = nn.functional.batch_norm(x, self.running_mean, once, self.weight, self.bias, True, self.momentum, self.eps)

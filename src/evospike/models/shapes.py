@@ -72,7 +72,8 @@ def _conv(node: Node, sources: list[Shape]) -> Shape:
     groups = node.integer("groups")
     if channels % groups or node.integer("channels") % groups:
         raise SpecError(
-            f"layer '{node.name}' has {groups} groups, which do not divide {channels} -> {node.args['channels']} channels"
+            f"layer '{node.name}' has {groups} groups, "
+            f"which do not divide {channels} -> {node.args['channels']} channels"
         )
     arguments = [node.integer(name) for name in ("kernel", "stride", "padding", "dilation")]
     return node.integer("channels"), *(_window(node, side, *arguments) for side in sides)
@@ -110,7 +111,9 @@ def _linear(node: Node, sources: list[Shape]) -> Shape:
 
 def _concat(node: Node, sources: list[Shape]) -> Shape:
     if len(sources) < len(node.inputs):
-        raise SpecError(f"layer '{node.name}' joins a source that comes after it; its width cannot be told, add it")
+        raise SpecError(
+            f"layer '{node.name}' joins a source that comes after it, whose size is not known yet; use 'add'"
+        )
     if len({shape[1:] for shape in sources}) != 1:
         raise SpecError(f"layer '{node.name}' joins unequal sizes: {', '.join(map(str, sources))}; resize them first")
     return sum(shape[0] for shape in sources), *sources[0][1:]

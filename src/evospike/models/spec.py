@@ -101,18 +101,18 @@ class Node:
         if "kind" in known and self.args["kind"] not in ("", *KINDS):
             raise SpecError(f"node '{self.name}' has unknown kind '{self.args['kind']}'; known: {', '.join(KINDS)}")
 
-    def _typed(self, name: str, value: Any, default: Argument | None) -> Argument:
+    def _typed(self, name: str, value: Argument | None, default: Argument | None) -> Argument:
         """The value as the argument's own type, so that equal nodes have equal JSON."""
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if isinstance(default, float) and number:
+        if isinstance(default, float) and isinstance(value, (int, float)) and not isinstance(value, bool):
             return float(value)
         wanted = int if default is None else type(default)
         if type(value) is not wanted:
             text = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[wanted]
             raise SpecError(f"node '{self.name}' wants {text} for '{name}', given {value!r}")
-        if wanted is int and value < (name != "padding"):
-            raise SpecError(f"node '{self.name}' wants at least {int(name != 'padding')} for '{name}', given {value}")
-        return value  # type: ignore[no-any-return]
+        least = 0 if name == "padding" else 1
+        if type(value) is int and value < least:
+            raise SpecError(f"node '{self.name}' wants at least {least} for '{name}', given {value}")
+        return value
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Node, (self.name, self.op, self.inputs, dict(self.args))

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from evospike.core.errors import ShapeError
 from evospike.neurons import eager, fused
@@ -75,13 +76,16 @@ def multi_step(
     total = current.shape[0] if steps is None else steps
     if current.shape[0] not in (1, total):
         raise ShapeError(f"current has {current.shape[0]} steps, expected {total} or 1")
+    if total < 1:
+        raise ShapeError(f"neurons run for at least 1 step, given {total}")
     if v is not None and v.shape != current.shape[1:]:
         raise ShapeError(
-            f"current has shape {tuple(current.shape[1:])} a step but the state has {tuple(v.shape)}; they must be equal"
+            f"current has shape {tuple(current.shape[1:])} a step but the state has {tuple(v.shape)}; "
+            "they must be equal"
         )
     order = _memory_order(current)
     rows = current.permute(0, *order).reshape(current.shape[0], -1).expand(total, -1)
-    start = torch.zeros_like(rows[0]) if v is None else v.permute([d - 1 for d in order]).reshape(-1)
+    start = None if v is None else v.permute([d - 1 for d in order]).reshape(-1)
     factor = torch.full((), neuron.step_decay, dtype=current.dtype, device=current.device) if decay is None else decay
     spikes, last = _MultiStep.apply(rows, start, factor, neuron, path)  # type: ignore[no-untyped-call]
     sizes = [current.shape[d] for d in order]
@@ -103,27 +107,32 @@ class _MultiStep(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, current: Tensor, v: Tensor, decay: Tensor, neuron: NeuronSettings, path: Path
+        ctx: Any, current: Tensor, v: Tensor | None, decay: Tensor, neuron: NeuronSettings, path: Path
     ) -> tuple[Tensor, Tensor]:
         charged, spikes, last = _ROWS[path].charge_and_fire(current, v, decay, neuron)
         ctx.save_for_backward(charged, v, decay)
+        ctx.set_materialize_grads(False)
         ctx.neuron, ctx.path = neuron, path
         return spikes, last
 
     @staticmethod
-    def backward(ctx: Any, grad_spikes: Tensor, grad_last: Tensor) -> tuple[Tensor | None, ...]:
+    @once_differentiable
+    def backward(ctx: Any, grad_spikes: Tensor | None, grad_last: Tensor | None) -> tuple[Tensor | None, ...]:
         charged, v, decay = ctx.saved_tensors
+        if grad_spikes is None:
+            grad_spikes = torch.zeros_like(charged)
         rows = _ROWS[ctx.path]
         grad_current, grad_v = rows.back_through_time(charged, decay, grad_spikes, grad_last, ctx.neuron)
         grad_decay = _decay_gradient(charged, v, grad_current, ctx.neuron) if ctx.needs_input_grad[2] else None
-        return grad_current, grad_v, grad_decay, None, None
+        return grad_current, grad_v if v is not None else None, grad_decay, None, None
 
 
-def _decay_gradient(charged: Tensor, v: Tensor, grad_current: Tensor, neuron: NeuronSettings) -> Tensor:
+def _decay_gradient(charged: Tensor, v: Tensor | None, grad_current: Tensor, neuron: NeuronSettings) -> Tensor:
     """du[t]/d decay = v[t-1]: the gradient by a learned decay, summed over steps and units."""
     spikes = (charged > neuron.threshold).to(charged.dtype)
     after = charged - charged * spikes if neuron.reset == "hard" else charged - neuron.threshold * spikes
-    return (grad_current * torch.cat([v.unsqueeze(0), after[:-1]])).sum()
+    first = torch.zeros_like(after[0]) if v is None else v
+    return (grad_current * torch.cat([first.unsqueeze(0), after[:-1]])).sum()
 
 
 _ROWS: dict[Path, ModuleType] = {"eager": eager, "fused": fused}

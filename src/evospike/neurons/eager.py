@@ -9,16 +9,21 @@ from evospike.neurons.settings import NeuronSettings
 from evospike.neurons.surrogate import slope
 
 
-def charge_and_fire(current: Tensor, v: Tensor, decay: Tensor, neuron: NeuronSettings) -> tuple[Tensor, Tensor, Tensor]:
-    """Current (T, N), state (N,) -> potentials before reset (T, N), spikes (T, N), state after the last step (N,)."""
+def charge_and_fire(
+    current: Tensor, v: Tensor | None, decay: Tensor, neuron: NeuronSettings
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Current (T, N), state (N,) or None for zero -> potentials before reset (T, N), spikes (T, N), state after the last step (N,)."""
     charged = current.new_empty(current.shape)
     spikes = current.new_empty(current.shape)
     factor, last = decay.item(), torch.empty_like(charged[0])
     for row, u, s in zip(current, charged, spikes, strict=True):
-        torch.add(row, v, alpha=factor, out=u)
+        if v is None:
+            u.copy_(row)
+        else:
+            torch.add(row, v, alpha=factor, out=u)
         torch.gt(u, neuron.threshold, out=s)
         v = _after_reset(u, s, neuron, last)
-    return charged, spikes, v
+    return charged, spikes, last
 
 
 def _after_reset(u: Tensor, s: Tensor, neuron: NeuronSettings, out: Tensor) -> Tensor:
@@ -28,9 +33,9 @@ def _after_reset(u: Tensor, s: Tensor, neuron: NeuronSettings, out: Tensor) -> T
 
 
 def back_through_time(
-    charged: Tensor, decay: Tensor, grad_spikes: Tensor, grad_last: Tensor, neuron: NeuronSettings
+    charged: Tensor, decay: Tensor, grad_spikes: Tensor, grad_last: Tensor | None, neuron: NeuronSettings
 ) -> tuple[Tensor, Tensor]:
-    """Gradients by current (T, N) and by the initial state (N,)."""
+    """Gradients by current (T, N) and by the initial state (N,); `grad_last` None: the last state is not used."""
     slopes = slope(charged, neuron)
     keep = (charged <= neuron.threshold).to(charged.dtype) if neuron.reset == "hard" else torch.ones_like(charged)
     if not neuron.detach_reset:
@@ -38,7 +43,8 @@ def back_through_time(
             slopes, alpha=neuron.threshold
         )
     grads = slopes.mul_(grad_spikes)
-    factor, grad_v = decay.item(), grad_last.clone()
+    factor = decay.item()
+    grad_v = torch.zeros_like(grads[0]) if grad_last is None else grad_last.clone()
     for grad, k in zip(reversed(grads.unbind(0)), reversed(keep.unbind(0)), strict=True):
         grad.addcmul_(k, grad_v)
         torch.mul(grad, factor, out=grad_v)

@@ -1,0 +1,152 @@
+"""The arguments of every command."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, NoReturn
+
+import evospike
+from evospike.core.errors import SettingsError
+from evospike.core.settings import nearest
+
+# flag -> (section, field, type, help); the ten that are used most, everything else through --set
+FLAGS: dict[str, tuple[str, str, Any, str]] = {
+    "--seed": ("run", "seed", int, "root of all randomness"),
+    "--workers": ("run", "workers", int, "processes; does not change results"),
+    "--threads": ("run", "threads", int, "CPU threads of each process"),
+    "--device": ("run", "device", str, "auto, cpu, cuda or cuda:N"),
+    "--data": ("data", "source", str, "digits, cifar10, cifar100, imagenet, hub:ID, parquet:DIR or imagefolder:DIR"),
+    "--epochs": ("training", "epochs", int, "epochs of each final training"),
+    "--batch": ("training", "batch", int, "samples per training step"),
+    "--genes": ("encoding", "genes", int, "number of genes"),
+    "--steps": ("model", "steps", int, "simulation steps T"),
+    "--seeds": ("final", "seeds", int, "paired repetitions of the final trainings"),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other error here."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(f"{message}; see {self.prog} --help")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = _Parser("evospike", description="Evolve deep spiking neural networks.")
+    parser.add_argument("--version", action="version", version=f"evospike {evospike.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    commands.required = True
+    _job(commands, "evolve", "evolve the initial values of a genetic network, then train the winner and its controls")
+    _job(commands, "train", "train the network of a recipe")
+    _resume(commands)
+    _inspect(commands)
+    _evaluate(commands)
+    _report(commands)
+    _recipes(commands)
+    _data(commands)
+    return parser
+
+
+def _job(commands: Any, name: str, about: str) -> None:
+    job = commands.add_parser(name, help=about, description=about)
+    job.add_argument("recipe", nargs="?", default="digits", help="a shipped recipe or a TOML file (default: digits)")
+    job.add_argument("-o", "--output", metavar="RUN", help="run folder (default: runs/NAME-time)")
+    job.add_argument(
+        "--arms", metavar="A,B", help="networks of the final comparison: genetic,dense,random,analytic,low-rank,svd"
+    )
+    job.add_argument("--dry-run", action="store_true", help="print the plan with estimates and stop")
+    _settings(job)
+    _common(job)
+
+
+def _settings(parser: argparse.ArgumentParser) -> None:
+    for flag, (section, field, kind, about) in FLAGS.items():
+        parser.add_argument(flag, dest=f"flag.{section}.{field}", type=kind, metavar=field.upper(), help=about)
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.FIELD=VALUE",
+        help="set any field of the recipe; repeatable",
+    )
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON document on standard output")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+
+
+def _resume(commands: Any) -> None:
+    about = "go on with a run that was stopped or killed; a finished run prints its result"
+    resume = commands.add_parser("resume", help=about, description=about)
+    resume.add_argument("run", help="run folder")
+    _settings(resume)
+    _common(resume)
+
+
+def _inspect(commands: Any) -> None:
+    about = "parameters and layers of a recipe's or run's network, without training"
+    inspect = commands.add_parser("inspect", help=about, description=about)
+    inspect.add_argument("recipe", help="a shipped recipe, a TOML file or a run folder")
+    _settings(inspect)
+    _common(inspect)
+
+
+def _evaluate(commands: Any) -> None:
+    about = "measure a finished run's network on its test split"
+    evaluate = commands.add_parser("evaluate", help=about, description=about)
+    evaluate.add_argument("run", help="run folder")
+    evaluate.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    _common(evaluate)
+
+
+def _report(commands: Any) -> None:
+    about = "write one self-contained HTML page about a run"
+    report = commands.add_parser("report", help=about, description=about)
+    report.add_argument("run", help="run folder")
+    report.add_argument("-o", "--output", metavar="FILE", help="page to write (default: RUN/report.html)")
+    _common(report)
+
+
+def _recipes(commands: Any) -> None:
+    about = "list the shipped recipes, or show one"
+    recipes = commands.add_parser("recipes", help=about, description=about)
+    recipes.add_argument("name", nargs="?", help="recipe to show with every field")
+    recipes.add_argument(
+        "--try", dest="attempt", action="store_true", help="build the network and do one training step on random images"
+    )
+    recipes.add_argument("--try-batch", type=int, default=2, metavar="N", help="images of that step (default: 2)")
+    _common(recipes)
+
+
+def _data(commands: Any) -> None:
+    about = "data sets: what is there, what is in one, decode one into the cache"
+    data = commands.add_parser("data", help=about, description=about)
+    data.add_argument("action", help="list, info or cache")
+    data.add_argument(
+        "source", nargs="?", help="digits, cifar10, cifar100, imagenet, hub:ID, parquet:DIR, imagefolder:DIR"
+    )
+    data.add_argument("--folder", default="", help="folder of local copies (default: $EVOSPIKE_DATA)")
+    data.add_argument("--image-size", type=int, default=0, help="side in pixels to resize to")
+    _common(data)
+
+
+def flags_given(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The named flags that were given, as nested settings."""
+    nested: dict[str, Any] = {}
+    for section, field, _, _ in FLAGS.values():
+        value = getattr(arguments, f"flag.{section}.{field}", None)
+        if value is not None:
+            nested.setdefault(section, {})[field] = value
+    arms = getattr(arguments, "arms", None)
+    if arms is not None:
+        nested.setdefault("final", {})["arms"] = [arm.strip() for arm in arms.split(",")]
+    return nested
+
+
+def check_action(action: str, known: list[str]) -> str:
+    """An action of a command, or a SettingsError with the nearest one."""
+    if action not in known:
+        raise SettingsError(f"unknown action '{action}'; {nearest(action, known)}")
+    return action

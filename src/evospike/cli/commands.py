@@ -1,0 +1,163 @@
+"""One function per command: arguments in, a JSON document and its text out. Jobs are imported when they are called."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from evospike.cli.arguments import check_action, flags_given
+from evospike.core.errors import SettingsError
+from evospike.core.settings import merge, parse_override
+from evospike.jobs.recipe import Recipe, read_recipe, recipe_from_plain, shipped_recipes
+
+Printed = tuple[dict[str, Any], str]
+
+
+def run_job(arguments: Namespace) -> Printed:
+    """evolve and train: a new run from its record to its result."""
+    recipe = _recipe(arguments)
+    if arguments.dry_run:
+        from evospike.jobs.inspection import dry_run
+
+        document = dry_run(recipe, arguments.command)
+        return document, _lines(document)
+    from evospike.jobs.folder import create_run
+
+    run = create_run(arguments.command, recipe, arguments.output)
+    print(f"run folder: {run.path}", file=sys.stderr)
+    from evospike.jobs.conduct import conduct
+
+    return _result(conduct(run, recipe, quiet=arguments.quiet))
+
+
+def resume(arguments: Namespace) -> Printed:
+    """resume: the recorded run with its own settings; only the number of workers may differ."""
+    from evospike.jobs.folder import open_run
+
+    run = open_run(arguments.run)
+    values = run.recipe.to_plain()
+    wanted = merge(values, flags_given(arguments))
+    for text in arguments.set:
+        wanted = merge(wanted, parse_override(text))
+    recipe = recipe_from_plain(wanted)
+    from evospike.jobs.conduct import conduct, permitted_changes
+
+    if refused := permitted_changes(values, recipe.to_plain()):
+        raise SettingsError(
+            f"a run resumes with its own settings, given {'; '.join(refused)}; start a new run for others"
+        )
+    return _result(conduct(run, recipe, quiet=arguments.quiet))
+
+
+def inspect(arguments: Namespace) -> Printed:
+    """inspect: what a network is made of."""
+    from evospike.jobs.inspection import inspect_recipe
+
+    document = inspect_recipe(_recipe_or_run(arguments))
+    head = {key: value for key, value in document.items() if key != "layers"}
+    rows = [
+        f"{layer['name']:<28} {layer['op']:<8} {layer['encoding']:<12} {layer['parameters']:>12,} {layer['macs_per_step']:>16,}"
+        for layer in document["layers"]
+    ]
+    title = f"{'layer':<28} {'op':<8} {'encoding':<12} {'parameters':>12} {'MACs per step':>16}"
+    return document, "\n".join([_lines(head), "", title, *rows])
+
+
+def evaluate(arguments: Namespace) -> Printed:
+    """evaluate: a finished run's network on its test split."""
+    from evospike.jobs.load import evaluate_run
+
+    document = evaluate_run(arguments.run, device=arguments.device)
+    return document, _lines({key: value for key, value in document.items() if key != "layer_rates"})
+
+
+def report(arguments: Namespace) -> Printed:
+    """report: one page about a run."""
+    from evospike.report.page import write_report
+
+    path = write_report(Path(arguments.run), Path(arguments.output) if arguments.output else None)
+    return {"run": arguments.run, "page": str(path)}, f"page: {path}"
+
+
+def recipes(arguments: Namespace) -> Printed:
+    """recipes: what is shipped, one of them in full, or one training step of each."""
+    names = shipped_recipes() if arguments.name is None else [arguments.name]
+    if arguments.attempt:
+        from evospike.jobs.attempt import attempt
+
+        tried = [attempt(read_recipe(name), arguments.try_batch) for name in names]
+        return {"recipes": tried}, "\n".join(_lines(row, " ") for row in tried)
+    if arguments.name is not None:
+        document = read_recipe(arguments.name).to_plain()
+        return document, _toml(document)
+    about = {name: read_recipe(name).about for name in names}
+    return {"recipes": about}, "\n".join(f"{name:<28} {line}" for name, line in about.items())
+
+
+def data(arguments: Namespace) -> Printed:
+    """data: list, info, cache."""
+    from evospike.data.catalogue import build_cache, describe, list_sources
+    from evospike.data.settings import DataSettings
+
+    action = check_action(arguments.action, ["list", "info", "cache"])
+    if action == "list":
+        sources = list_sources(arguments.folder)
+        return {"sources": sources}, "\n".join(_lines(row, " ") for row in sources)
+    if arguments.source is None:
+        raise SettingsError(f"data {action} needs a data set, as in: evospike data {action} digits")
+    settings = DataSettings(source=arguments.source, folder=arguments.folder, image_size=arguments.image_size)
+    document = describe(settings) if action == "info" else build_cache(settings)
+    return document, _lines(document)
+
+
+def _recipe(arguments: Namespace) -> Recipe:
+    return read_recipe(arguments.recipe, arguments.set, flags_given(arguments))
+
+
+def _recipe_or_run(arguments: Namespace) -> Recipe:
+    if (Path(arguments.recipe) / "run.json").is_file():
+        from evospike.jobs.folder import open_run
+
+        return open_run(arguments.recipe).recipe
+    return _recipe(arguments)
+
+
+def _result(document: dict[str, Any]) -> Printed:
+    from evospike.jobs.results import table
+
+    tail = f"test accuracy {document['test_accuracy']:.2%}, run {document['run']}, digest {document['digest']}"
+    return document, f"{table(document)}\n\n{tail}\nmore: evospike report {document['run']}"
+
+
+def _lines(document: dict[str, Any], separator: str = "\n") -> str:
+    return separator.join(
+        f"{key}: {value:,}" if type(value) is int else f"{key}: {value}" for key, value in document.items()
+    )
+
+
+def _toml(values: dict[str, Any], where: str = "") -> str:
+    import json
+
+    plain = [
+        f"{key} = {json.dumps(value)}"
+        for key, value in values.items()
+        if not isinstance(value, dict) and value is not None
+    ]
+    head = [f"[{where}]"] if where else []
+    sections = [_toml(value, f"{where}.{key}".lstrip(".")) for key, value in values.items() if isinstance(value, dict)]
+    return "\n".join(head + plain) + "".join(f"\n\n{section}" for section in sections)
+
+
+COMMANDS: dict[str, Callable[[Namespace], Printed]] = {
+    "evolve": run_job,
+    "train": run_job,
+    "resume": resume,
+    "inspect": inspect,
+    "evaluate": evaluate,
+    "report": report,
+    "recipes": recipes,
+    "data": data,
+}

@@ -1,0 +1,146 @@
+"""One evaluation of the evolution: draw a network at a genotype's spreads, train it briefly, score it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from evospike.core.rng import Name
+from evospike.data.task import ImageSet, proxy_subset
+from evospike.evolution.records import Request, Score, Status
+from evospike.genetic.encoding import GenePool
+from evospike.genetic.groups import parameter_roles
+from evospike.genetic.regularisers import (
+    entropy_ratio,
+    entropy_scaled,
+    spatial_entropy,
+    temporal_difference,
+)
+from evospike.genetic.wiring import stage_names
+from evospike.jobs.workshop import Workshop
+from evospike.measure.accuracy import evaluate
+from evospike.measure.spikes import SpikeCount, counting
+from evospike.models.network import Network
+from evospike.training.loop import Diverged, Trainer
+
+SILENT_BELOW = 1e-4
+"""Mean firing rate of any layer below which a candidate counts as silent (methods 3.10)."""
+
+PROBE_BATCH = 128
+"""Images of the fixed batch on which the temporal term and the firing rates are read."""
+
+PREFIX = "log10 spread of "
+
+
+def dimension_names(shop: Workshop) -> list[str]:
+    """What the strategy varies: log10 of the spread of all encodings (or of each stage's) and of the genes."""
+    if shop.recipe.evolution.spreads == "stage":
+        with torch.device("meta"):
+            net = shop.bare_network("genetic")
+        return [f"{PREFIX}encoding.{stage}" for stage in stage_names(net)] + [f"{PREFIX}genes"]
+    return [f"{PREFIX}encoding", f"{PREFIX}genes"]
+
+
+def spreads_of(genotype: Mapping[str, float]) -> dict[str, float]:
+    """The spreads of a genotype, as `genetic.wiring.draw` takes them."""
+    return {name.removeprefix(PREFIX): 10.0**value for name, value in genotype.items()}
+
+
+def proxy_set(shop: Workshop) -> ImageSet:
+    """The fixed images all candidates train on."""
+    count = shop.recipe.evolution.proxy_samples
+    train = shop.task.train
+    return train if count == 0 or count >= len(train) else proxy_subset(train, count, shop.recipe.run.seed)
+
+
+def score_candidate(shop: Workshop, request: Request) -> Score:
+    """Train a candidate on the proxy set and read every term raw; never raises for a bad candidate."""
+    started = time.monotonic()
+    try:
+        terms, problem = _measure(shop, request)
+    except Diverged as error:
+        return Score("diverged", str(error), {}, time.monotonic() - started)
+    return Score(problem.status, problem.reason, terms, time.monotonic() - started)
+
+
+@dataclass(frozen=True)
+class _Health:
+    status: Status
+    reason: str = ""
+
+
+def _measure(shop: Workshop, request: Request) -> tuple[dict[str, float], _Health]:
+    net = shop.network("genetic", request.draw_key, spreads_of(request.genotype.as_mapping()))
+    entropy = _entropy(net, shop)
+    images = proxy_set(shop)
+    history = _train(net, shop, images, request.draw_key)
+    if shop.recipe.evolution.entropy_when == "after":
+        entropy = _entropy(net, shop)
+    scores, spikes = _probe(net, shop, images)
+    terms = {
+        "loss": history[-1]["loss"],
+        "temporal": _temporal(scores, spikes, shop),
+        "entropy": entropy,
+        "firing_rate": spikes.firing_rate(),
+    }
+    if len(shop.task.validation):
+        seen = evaluate(net, shop.batches(shop.task.validation), count_spikes=False)
+        terms |= {"validation_loss": seen.loss, "validation_accuracy": seen.accuracy}
+    else:
+        terms["validation_loss"] = terms["loss"]
+    return terms, _health(spikes)
+
+
+def _train(net: Network, shop: Workshop, images: ImageSet, key: tuple[Name, ...]) -> list[dict[str, float]]:
+    epochs = shop.recipe.evolution.proxy_epochs
+    training = replace(
+        shop.recipe.training,
+        epochs=epochs,
+        warmup_epochs=min(shop.recipe.training.warmup_epochs, epochs / 4),
+        batch=min(shop.recipe.training.batch, len(images)),
+        ema=0.0,
+    )
+    return Trainer(net, shop.source(images, key), training, parameter_roles(net)).run().epochs
+
+
+@torch.no_grad()
+def _probe(net: Network, shop: Workshop, images: ImageSet) -> tuple[Tensor, SpikeCount]:
+    """Class scores over time and spikes on the fixed batch, in eval mode."""
+    first = images.subset(torch.arange(min(PROBE_BATCH, len(images))))
+    net.eval()
+    with counting(net) as spikes:
+        ((x, _labels),) = shop.batches(first, len(first))
+        return net(x), spikes
+
+
+def _temporal(scores: Tensor, spikes: SpikeCount, shop: Workshop) -> float:
+    form = shop.recipe.evolution.temporal_form
+    if form == "spikes":
+        return sum(spikes.changes.values()) / max(len(spikes.changes), 1)
+    return float(temporal_difference(scores, form))
+
+
+def _entropy(net: Network, shop: Workshop) -> float:
+    """The spatial term: more is better in every form."""
+    pool = net.gene_pool
+    assert isinstance(pool, GenePool)
+    settings = shop.recipe.evolution
+    genes = pool.interaction.detach()
+    if settings.entropy_form == "gap":
+        return float(spatial_entropy(genes, settings.entropy_normalise))
+    form = entropy_ratio if settings.entropy_form == "ratio" else entropy_scaled
+    return float(form(genes, settings.entropy_normalise))
+
+
+def _health(spikes: SpikeCount) -> _Health:
+    if not spikes.finite:
+        return _Health("diverged", "a membrane potential is not finite on the probe batch")
+    rates = spikes.layer_rates()
+    quiet = [name for name, rate in rates.items() if rate < SILENT_BELOW]
+    if quiet:
+        return _Health("silent", f"layer '{quiet[0]}' fires at rate {rates[quiet[0]]:.1e}, below {SILENT_BELOW:.0e}")
+    return _Health("ok")

@@ -1,0 +1,114 @@
+"""Conducts a run from its record to its result; starting and resuming are the same thing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from evospike.core.errors import RunError
+from evospike.core.lock import RunLock
+from evospike.core.progress import Bar, bar
+from evospike.core.settings import differences
+from evospike.core.stopping import Stop, stop_on_signals
+from evospike.data.task import load_task
+from evospike.evolution.evaluate import evaluate_with
+from evospike.evolution.executors.local import LocalExecutor
+from evospike.evolution.store import Store
+from evospike.evolution.study import Event, SearchSpace, Study
+from evospike.jobs.candidates import dimension_names, proxy_set, spreads_of
+from evospike.jobs.finals import run_finals
+from evospike.jobs.folder import RunFolder
+from evospike.jobs.plan import Plan, make_plan
+from evospike.jobs.recipe import Recipe
+from evospike.jobs.results import summarise
+from evospike.jobs.workshop import Workshop, as_context
+
+PROXY = "proxy set"
+"""Name under which a study records the digest of the images its candidates train on."""
+
+
+def conduct(run: RunFolder, recipe: Recipe, *, quiet: bool = False) -> dict[str, Any]:
+    """Bring a run to its end and return its result document; a finished run gives its stored one.
+
+    Raises: EvospikeError for what cannot go on; Interrupted when stopped, with the last good state on disk.
+    """
+    with RunLock(run.path), stop_on_signals() as stop:
+        stored = run.read("result.json")
+        if stored is not None:
+            return stored
+        started = time.monotonic()
+        shop = _open_workshop(run, recipe)
+        stop.check()
+        study = _evolve(shop, run, stop, quiet=quiet) if run.verb == "evolve" else None
+        spreads = None if study is None else spreads_of(study["winner"]["genotype"])
+        finals = run_finals(shop, run, spreads, stop, quiet=quiet)
+        document = summarise(run, recipe, finals, study, time.monotonic() - started)
+        run.write("result.json", document)
+        return document
+
+
+def _open_workshop(run: RunFolder, recipe: Recipe) -> Workshop:
+    """Obey the recorded plan, or make and record one; refuse data that changed since."""
+    recorded = run.read("plan.json")
+    if recorded is None:
+        task = load_task(recipe.data, recipe.run.seed)
+        plan = make_plan(recipe, task, evolves=run.verb == "evolve")
+        run.write("plan.json", plan.to_plain())
+    else:
+        plan = Plan.from_plain(recorded)
+    shop = Workshop.open(recipe, plan)
+    found = {"train": shop.task.train.digest(), "validation": shop.task.validation.digest()}
+    if changed := differences(plan.data, found):
+        raise RunError(f"the data changed since the run began ({'; '.join(changed)}); restore it or start a new run")
+    return shop
+
+
+def _evolve(shop: Workshop, run: RunFolder, stop: Stop, *, quiet: bool) -> dict[str, Any] | None:
+    """Evolve the spreads of the initial values; None in mode `random`, which evolves nothing."""
+    settings = shop.recipe.evolution
+    if settings.mode == "random":
+        return None
+    context = as_context(shop.recipe, shop.plan, str(run.path))
+    total = settings.population * settings.generations + settings.finalists * settings.finalist_seeds
+    space = SearchSpace.of(dimension_names(shop), settings)
+    with Store.open_or_create(run.store_path) as store, bar("evolve", total, "candidates", quiet=quiet) as shown:
+        _agree_on_proxy(store, proxy_set(shop).digest())
+        workers = shop.recipe.run.workers
+        with LocalExecutor(workers, shop.plan.threads, "evospike.jobs.workers:score", context) as executor:
+            evaluate = evaluate_with(executor, stop.check)
+            study = Study(store, settings, shop.recipe.run.seed, space, evaluate, _shower(shown, settings.population))
+            result = study.run()
+        winner = {
+            "genotype": result.genotype.as_mapping(),
+            "spreads": spreads_of(result.genotype.as_mapping()),
+            "validation_loss": result.winner.validation_loss,
+        }
+        return {"winner": winner, "history_digest": store.digest()}
+
+
+def _agree_on_proxy(store: Store, digest: str) -> None:
+    known = store.values().get(PROXY)
+    if known is None:
+        store.record_value(PROXY, digest)
+    elif known != digest:
+        raise RunError("the proxy images differ from those the run began with; restore the data or start a new run")
+
+
+def _shower(shown: Bar, population: int) -> Callable[[Event], None]:
+    best: dict[str, float] = {}
+
+    def show(event: Event) -> None:
+        if event.kind == "score" and event.score is not None:
+            loss = event.score.terms.get("loss")
+            if event.score.ok and loss is not None:
+                best["loss"] = min(loss, best.get("loss", loss))
+            shown.say(generation=str(event.generation), best_loss=f"{best.get('loss', float('nan')):.3f}")
+            shown.reach(event.generation * population + event.done)
+
+    return show
+
+
+def permitted_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Lines for settings that differ and must not: everything but the number of workers."""
+    return [line for line in differences(old, new) if not line.startswith("run.workers:")]

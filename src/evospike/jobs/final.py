@@ -1,0 +1,130 @@
+"""One final training: an arm, a paired seed, to convergence, judged once on the test split."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from evospike.core.errors import CheckpointError, RunError
+from evospike.core.files import digest_tensors, load_tensors, save_tensors, write_json
+from evospike.genetic.groups import parameter_roles
+from evospike.genetic.wiring import initialise_from_dense
+from evospike.jobs.folder import RunFolder
+from evospike.jobs.workshop import Workshop, parameter_count
+from evospike.measure.accuracy import evaluate
+from evospike.models.counts import dense_parameters
+from evospike.models.network import Network
+from evospike.training.loop import Hook, Trainer
+
+WEIGHTS = "weights.safetensors"
+RESULT = "result.json"
+
+
+def train_arm(
+    shop: Workshop,
+    run: RunFolder,
+    arm: str,
+    repeat: int,
+    spreads: Mapping[str, float] | None,
+    *,
+    hooks: Sequence[Hook] = (),
+    notify: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Train an arm from its last checkpoint or from the start; a finished training gives its stored result.
+
+    Test data is opened here, after the last step, and nowhere else.
+    Raises: Diverged; CheckpointError; what a hook raises.
+    """
+    folder = run.final_path(arm, repeat)
+    finished = stored_result(folder)
+    if finished is not None:
+        return finished
+    key = ("final", repeat)
+    net = shop.network(arm, key, spreads)
+    if arm == "svd":
+        _start_from_dense(net, shop, run, repeat)
+    trainer = Trainer(
+        net,
+        shop.source(shop.task.train, key),
+        shop.recipe.training,
+        parameter_roles(net),
+        validate=_validation_of(shop),
+        hooks=hooks,
+        folder=folder,
+        notify=notify,
+    )
+    history = trainer.run()
+    started = time.monotonic()
+    result = {
+        "arm": arm,
+        "repeat": repeat,
+        **_measured(net, shop),
+        "history": history.epochs,
+        "seconds": sum(e["seconds"] for e in history.epochs) + time.monotonic() - started,
+        "weights": digest_tensors(net.state_dict()),
+    }
+    save_tensors(folder / WEIGHTS, net.state_dict(), {"arm": arm, "repeat": str(repeat)})
+    write_json(folder / RESULT, result)
+    return result
+
+
+def stored_result(folder: Path) -> dict[str, Any] | None:
+    """The result of a finished training whose weights are whole, else None."""
+    try:
+        result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        weights, _ = load_tensors(folder / WEIGHTS)
+        whole = isinstance(result, dict) and result["weights"] == digest_tensors(weights)
+    except (OSError, ValueError, KeyError, CheckpointError):
+        return None
+    return result if whole else None
+
+
+def load_weights(net: nn.Module, folder: Path) -> None:
+    """Give a network the final weights of a training. Raises: CheckpointError."""
+    weights, _ = load_tensors(folder / WEIGHTS)
+    try:
+        net.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"weights in {folder} do not fit the run's network: {str(error).splitlines()[0]}"
+        ) from None
+
+
+def _measured(net: Network, shop: Workshop) -> dict[str, Any]:
+    images = shop.task.open_test() if shop.task.has_test else shop.task.validation
+    test = evaluate(net, shop.batches(images))
+    return {
+        "test_accuracy": test.accuracy,
+        "test_loss": test.loss,
+        "test_samples": test.samples,
+        "firing_rate": test.firing_rate,
+        "layer_rates": test.spikes.layer_rates(),
+        "parameters": parameter_count(net),
+        "dense_parameters": dense_parameters(shop.spec),
+    }
+
+
+def _validation_of(shop: Workshop) -> Callable[[nn.Module], dict[str, float]]:
+    def validate(net: nn.Module) -> dict[str, float]:
+        if len(shop.task.validation) == 0:
+            return {}
+        seen = evaluate(net, shop.batches(shop.task.validation), count_spikes=False)
+        return {"validation_accuracy": seen.accuracy, "validation_loss": seen.loss}
+
+    return validate
+
+
+def _start_from_dense(net: Network, shop: Workshop, run: RunFolder, repeat: int) -> None:
+    folder = run.final_path("dense", repeat)
+    if stored_result(folder) is None:
+        raise RunError(f"arm 'svd' starts from the trained dense twin, which {folder} does not have; train it first")
+    dense = shop.network("dense", ("final", repeat))
+    load_weights(dense, folder)
+    with torch.no_grad():
+        initialise_from_dense(net, dense, seed=shop.recipe.run.seed)

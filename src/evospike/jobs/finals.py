@@ -1,0 +1,113 @@
+"""The final trainings of a run: every arm on every paired seed, in this process or in workers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from evospike.core.errors import RunError
+from evospike.core.progress import Bar, bar
+from evospike.core.stopping import Stop
+from evospike.evolution.executors.local import LocalExecutor
+from evospike.jobs.final import stored_result, train_arm
+from evospike.jobs.folder import RunFolder
+from evospike.jobs.workers import PROGRESS
+from evospike.jobs.workshop import Workshop, as_context
+
+Job = tuple[str, int]
+"""An arm and a repetition."""
+
+
+def run_finals(
+    shop: Workshop, run: RunFolder, spreads: Mapping[str, float] | None, stop: Stop, *, quiet: bool = False
+) -> list[dict[str, Any]]:
+    """Train what is not trained yet; results in the order of arms and repetitions, whatever the number of workers.
+
+    The arm `svd` waits for the dense twins it starts from. Raises: RunError naming the first training that failed.
+    """
+    final = shop.recipe.final
+    jobs: list[Job] = [(arm, repeat) for arm in final.arms for repeat in range(final.seeds)]
+    waves = [[job for job in jobs if job[0] != "svd"], [job for job in jobs if job[0] == "svd"]]
+    for wave in waves:
+        missing = [job for job in wave if stored_result(run.final_path(*job)) is None]
+        if len(jobs) == 1 and missing:
+            _train_here(shop, run, missing[0], spreads, stop, quiet=quiet)
+        elif missing:
+            _train_in_workers(shop, run, missing, spreads, stop, quiet=quiet)
+    return [_required(run, job) for job in jobs]
+
+
+def _required(run: RunFolder, job: Job) -> dict[str, Any]:
+    result = stored_result(run.final_path(*job))
+    if result is None:
+        raise RunError(
+            f"training of {job[0]} (seed {job[1]}) left no result; continue with: evospike resume {run.path}"
+        )
+    return result
+
+
+class _StepBar:
+    """Shows a training in this process, and stops it when asked."""
+
+    def __init__(self, shown: Bar, stop: Stop) -> None:
+        self._bar, self._stop = shown, stop
+
+    def after_step(self, step: int, total: int) -> None:
+        self._bar.reach(step)
+        self._stop.check()
+
+
+def _train_here(
+    shop: Workshop, run: RunFolder, job: Job, spreads: Mapping[str, float] | None, stop: Stop, *, quiet: bool
+) -> None:
+    steps = max(len(shop.task.train) // shop.recipe.training.batch, 1) * shop.recipe.training.epochs
+    with bar(f"train {job[0]}", steps, "steps", quiet=quiet) as shown:
+        train_arm(shop, run, *job, spreads, hooks=[_StepBar(shown, stop)], notify=shown.note)
+
+
+def _train_in_workers(
+    shop: Workshop, run: RunFolder, jobs: list[Job], spreads: Mapping[str, float] | None, stop: Stop, *, quiet: bool
+) -> None:
+    payloads = [{"arm": arm, "repeat": repeat, "spreads": spreads} for arm, repeat in jobs]
+    context = as_context(shop.recipe, shop.plan, str(run.path))
+    epochs = shop.recipe.training.epochs
+    with bar(f"train {len(jobs)} networks", len(jobs) * epochs, "epochs", quiet=quiet) as shown:
+        watch = _Watch(run, jobs, epochs, shown, stop)
+        workers = min(shop.recipe.run.workers, len(jobs))
+        with LocalExecutor(workers, shop.plan.threads, "evospike.jobs.workers:train", context) as executor:
+            for index, outcome in executor.run(payloads, watch):
+                if outcome.error is not None:
+                    arm, repeat = jobs[index]
+                    raise RunError(f"training of {arm} (seed {repeat}) failed: {outcome.error}")
+                watch.finished(jobs[index])
+
+
+class _Watch:
+    """Adds up how far the workers are, from their progress files, and stops the run when asked."""
+
+    def __init__(self, run: RunFolder, jobs: list[Job], epochs: int, shown: Bar, stop: Stop) -> None:
+        self._run, self._epochs, self._bar, self._stop = run, epochs, shown, stop
+        self._share = dict.fromkeys(jobs, 0.0)
+        self._next = 0.0
+
+    def finished(self, job: Job) -> None:
+        self._share[job] = 1.0
+        self._bar.reach(round(sum(self._share.values()) * self._epochs, 1))
+
+    def __call__(self) -> None:
+        self._stop.check()
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + 1.0
+        for job, share in self._share.items():
+            if share < 1:
+                self._share[job] = max(share, self._read(job))
+        self._bar.reach(round(sum(self._share.values()) * self._epochs, 1))
+
+    def _read(self, job: Job) -> float:
+        try:
+            step, total = (self._run.final_path(*job) / PROGRESS).read_text(encoding="ascii").split()
+            return min(int(step) / max(int(total), 1), 0.99)
+        except (OSError, ValueError):
+            return 0.0

@@ -1,0 +1,142 @@
+"""A run folder: what is in it, how it is made and opened. Imports no torch.
+
+RUN/run.json          verb, recipe, command, versions, commit; written before anything slow
+RUN/plan.json         what was decided once: device, threads, neuron path, contraction orders, digests of the data
+RUN/study.sqlite      every generation and score of the evolution
+RUN/final/ARM-K/      checkpoints, weights and result of the K-th training of an arm
+RUN/result.json       the result of the finished run
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import evospike
+from evospike.core.errors import RunError
+from evospike.core.files import write_json
+from evospike.jobs.recipe import Recipe, recipe_from_plain
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """An existing run folder and its record."""
+
+    path: Path
+    record: Mapping[str, Any]
+
+    @property
+    def verb(self) -> str:
+        return str(self.record["verb"])
+
+    @property
+    def recipe(self) -> Recipe:
+        return recipe_from_plain(self.record["recipe"])
+
+    @property
+    def store_path(self) -> Path:
+        return self.path / "study.sqlite"
+
+    def final_path(self, arm: str, repeat: int) -> Path:
+        """Folder of one final training."""
+        return self.path / "final" / f"{arm}-{repeat}"
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """A JSON document of the folder, None when it is not there yet."""
+        return _read_json(self.path / name) if (self.path / name).is_file() else None
+
+    def write(self, name: str, value: Mapping[str, Any]) -> None:
+        """Write a JSON document of the folder, atomically."""
+        write_json(self.path / name, value)
+
+
+def create_run(verb: str, recipe: Recipe, output: str | None) -> RunFolder:
+    """Make a new run folder with its record; `output` names it, else it is `runs/NAME-time`.
+
+    Raises: RunError when the folder exists and is not empty, or cannot be made.
+    """
+    path = Path(output) if output else _fresh_path(recipe.name)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise RunError(
+            f"'{path}' exists and is not empty; give -o a new folder, or continue it: evospike resume {path}"
+        )
+    record = {
+        "format": FORMAT,
+        "verb": verb,
+        "recipe": recipe.to_plain(),
+        "command": sys.argv[1:],
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "evospike": evospike.__version__,
+        "commit": source_commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+    try:
+        write_json(path / "run.json", record)
+    except OSError as error:
+        raise RunError(f"cannot write to '{path}' ({error.strerror}); give -o a folder on a disk with room") from None
+    return RunFolder(path, record)
+
+
+def open_run(path: str | Path) -> RunFolder:
+    """Open an existing run folder. Raises: RunError when it is none, or one of another format."""
+    path = Path(path)
+    if not (path / "run.json").is_file():
+        what = "does not exist" if not path.exists() else "is no run folder (it has no run.json)"
+        raise RunError(f"'{path}' {what}; give the folder that evolve or train printed")
+    record = _read_json(path / "run.json")
+    if record.get("format") != FORMAT:
+        raise RunError(f"'{path}' has format {record.get('format')}; this release reads format {FORMAT}, run it anew")
+    return RunFolder(path, record)
+
+
+def source_commit() -> str:
+    """Commit of the checkout the package runs from, with `+` when it has changes; empty outside a checkout."""
+    root = Path(evospike.__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return ""
+    try:
+        git = ["git", "-C", str(root), "--no-optional-locks"]
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True)
+        changes = subprocess.run(
+            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, timeout=5, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return commit.stdout.strip() + ("+" if changes.stdout.strip() else "")
+
+
+def _fresh_path(name: str) -> Path:
+    base = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path, count = base, 1
+    while path.exists():
+        count += 1
+        path = base.with_name(f"{base.name}-{count}")
+    return path
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RunError(f"cannot read {path} ({error}); the file was altered, restore it or start a new run") from None
+    if not isinstance(value, dict):
+        raise RunError(f"{path} holds no record; the file was altered, restore it or start a new run")
+    return value
+
+
+def resolved_threads(threads: int) -> int:
+    """The number of threads a setting stands for."""
+    return (
+        threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or os.cpu_count() or 1
+    )

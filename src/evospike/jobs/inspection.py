@@ -1,0 +1,107 @@
+"""What a recipe or run would build and cost, without training it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from evospike.data.known import KNOWN
+from evospike.data.settings import DataSettings
+from evospike.data.task import load_task
+from evospike.genetic.encode import encoded_parameters
+from evospike.jobs.folder import open_run, resolved_threads
+from evospike.jobs.plan import estimated_bytes, estimated_seconds, resolve_device, training_count
+from evospike.jobs.recipe import Recipe
+from evospike.models.counts import count_layers, macs_per_step, neuron_units
+from evospike.models.presets import make_spec
+from evospike.models.spec import NetworkSpec
+
+
+def spec_of(recipe: Recipe) -> NetworkSpec:
+    """The network of a recipe; data sets that are known by name need not be there."""
+    shape, classes, _ = _task_facts(recipe.data)
+    return make_spec(recipe.model, shape, classes)
+
+
+def inspect_recipe(recipe: Recipe) -> dict[str, Any]:
+    """Parameters, dense parameters and layers of a recipe's network: the document of `evospike inspect`."""
+    spec = spec_of(recipe)
+    encoded = encoded_parameters(spec, recipe.encoding)
+    kinds = {layer.name: layer for layer in encoded.layers}
+    layers = []
+    for count in count_layers(spec):
+        if count.parameters or count.macs:
+            own = kinds.get(count.name)
+            layers.append(
+                {
+                    "name": count.name,
+                    "op": count.op,
+                    "role": count.role,
+                    "encoding": own.kind if own else "dense",
+                    "parameters": own.parameters if own else count.parameters,
+                    "dense_parameters": count.parameters,
+                    "macs_per_step": count.macs,
+                    "output_shape": list(count.output_shape),
+                }
+            )
+    dense = sum(count.parameters for count in count_layers(spec))
+    return {
+        "name": recipe.name,
+        "network": spec.name,
+        "digest": spec.digest(),
+        "input_shape": list(spec.input_shape),
+        "classes": spec.classes,
+        "steps": recipe.model.steps,
+        "parameters": encoded.total,
+        "dense_parameters": dense,
+        "encoding_parameters": encoded.encodings,
+        "gene_parameters": encoded.genes,
+        "macs_per_step": macs_per_step(spec),
+        "neurons": neuron_units(spec),
+        "layers": layers,
+    }
+
+
+def inspect(name: str, recipe: Recipe | None) -> dict[str, Any]:
+    """Inspect a recipe, or the recipe of the run folder at `name`."""
+    return inspect_recipe(recipe if recipe is not None else open_run(Path(name)).recipe)
+
+
+def dry_run(recipe: Recipe, verb: str) -> dict[str, Any]:
+    """The plan of a run with estimates of time, memory and disk, nothing written and nothing trained."""
+    spec = spec_of(recipe)
+    _, _, samples = _task_facts(recipe.data)
+    device = resolve_device(recipe.run.device)
+    threads = resolved_threads(recipe.run.threads)
+    evolves = verb == "evolve"
+    seconds = estimated_seconds(recipe, spec, samples, device, threads, evolves=evolves)
+    memory, disk = estimated_bytes(recipe, spec)
+    candidate_epochs, final_epochs = training_count(recipe, evolves=evolves)
+    return {
+        "verb": verb,
+        "recipe": recipe.name,
+        "network": spec.name,
+        "parameters": encoded_parameters(spec, recipe.encoding).total,
+        "training_samples": samples,
+        "candidate_epochs": candidate_epochs,
+        "final_epochs": final_epochs,
+        "device": device,
+        "threads": threads,
+        "workers": recipe.run.workers,
+        "estimated_seconds": round(seconds / recipe.run.workers),
+        "estimated_memory_bytes": memory * recipe.run.workers,
+        "estimated_disk_bytes": disk,
+    }
+
+
+def _task_facts(data: DataSettings) -> tuple[tuple[int, int, int], int, int]:
+    """Shape the network sees, number of classes, training samples; from what is known of named sets, else by loading."""
+    known = KNOWN.get(data.source)
+    if known is not None:
+        channels, height, width = known.shape
+        side = data.image_size
+        pool = min(data.train_limit or known.train, known.train)
+        shape = (channels, side or height, side or width)
+        return shape, known.classes, pool - round(pool * data.validation)
+    task = load_task(data, 0)
+    return task.shape, len(task.classes), len(task.train)

@@ -1,0 +1,117 @@
+"""A finished run as a network: `evospike.load(RUN)`, and its evaluation."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from evospike.core.errors import RunError
+from evospike.data.task import load_task
+from evospike.jobs.final import load_weights, stored_result
+from evospike.jobs.folder import RunFolder, open_run
+from evospike.jobs.plan import Plan, resolve_device
+from evospike.jobs.workshop import Workshop, parameter_count
+from evospike.measure.accuracy import evaluate
+from evospike.models.counts import dense_parameters
+from evospike.models.network import Network
+
+
+class TrainedNetwork(nn.Module):
+    """A trained network with the input normalisation of its task.
+
+    forward: normalised images (B, C, H, W) -> class scores (T, B, classes), as the bare `network` does.
+    classes: names of the classes.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, network: Network, classes: tuple[str, ...], mean: tuple[float, ...], std: tuple[float, ...]
+    ) -> None:
+        super().__init__()
+        self.network, self.classes = network, classes
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.network(x)
+        return scores
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Tensor:
+        """Class numbers (B,) of images (B, C, H, W): uint8 in 0..255, or floats in 0..1; not normalised."""
+        scaled = images.float() / 255 if images.dtype == torch.uint8 else images
+        was_training = self.training
+        self.eval()
+        try:
+            return self.network.predict((scaled - self.mean) / self.std)
+        finally:
+            self.train(was_training)
+
+
+def load(run: str | Path, *, arm: str | None = None, seed: int = 0, device: str = "cpu") -> TrainedNetwork:
+    """The trained network of a run, in eval mode.
+
+    arm, seed: which of the final trainings; the run's own network on its first seed by default.
+    Raises: RunError when it is no run or not trained yet; CheckpointError when its weights are damaged.
+    """
+    folder = open_run(run)
+    shop = _workshop(folder, device)
+    net = _trained(folder, shop, arm or shop.recipe.final.arms[0], seed)
+    task = shop.task
+    return TrainedNetwork(net, task.classes, task.mean, task.std).to(device).eval()
+
+
+def evaluate_run(path: str | Path, *, device: str = "auto") -> dict[str, Any]:
+    """Measure the run's own network once more on the test split: the document that `evospike evaluate` prints."""
+    folder = open_run(path)
+    started = time.monotonic()
+    result = folder.read("result.json")
+    if result is None:
+        raise RunError(f"'{path}' is not finished; continue it with: evospike resume {path}")
+    shop = _workshop(folder, device)
+    net = _trained(folder, shop, shop.recipe.final.arms[0], 0)
+    images = shop.task.open_test() if shop.task.has_test else shop.task.validation
+    seen = evaluate(net, shop.batches(images))
+    return {
+        "run": str(path),
+        "test_accuracy": seen.accuracy,
+        "parameters": parameter_count(net),
+        "dense_parameters": dense_parameters(shop.spec),
+        "density": 1.0,
+        "firing_rate": seen.firing_rate,
+        "layer_rates": seen.spikes.layer_rates(),
+        "wall_seconds": round(time.monotonic() - started, 1),
+        "digest": result["digest"],
+    }
+
+
+def _workshop(folder: RunFolder, device: str) -> Workshop:
+    plan = folder.read("plan.json")
+    if plan is None:
+        raise RunError(f"'{folder.path}' has not begun; continue it with: evospike resume {folder.path}")
+    # Only the place of computation may differ from the run's own; eager needs no compiler to look at a result.
+    elsewhere = {**plan, "device": resolve_device(device), "path": "eager"}
+    return Workshop(folder.recipe, Plan.from_plain(elsewhere), load_task(folder.recipe.data, folder.recipe.run.seed))
+
+
+def _trained(folder: RunFolder, shop: Workshop, arm: str, repeat: int) -> Network:
+    where = folder.final_path(arm, repeat)
+    if arm not in shop.recipe.final.arms or repeat >= shop.recipe.final.seeds:
+        known = ", ".join(shop.recipe.final.arms)
+        raise RunError(
+            f"run has no training of '{arm}' with seed {repeat}; arms: {known}; seeds: {shop.recipe.final.seeds}"
+        )
+    if stored_result(where) is None:
+        load_weights(nn.Module(), where)  # says what is wrong with the file, when that is the reason
+        raise RunError(
+            f"training of '{arm}' (seed {repeat}) is not finished; continue with: evospike resume {folder.path}"
+        )
+    net = shop.network(arm, ("final", repeat))
+    load_weights(net, where)
+    return net.eval()

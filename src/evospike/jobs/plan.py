@@ -1,0 +1,161 @@
+"""What a run decides once, before its first evaluation, and every worker and resume obeys.
+
+The decisions follow from the recipe, the shapes of the data and the machine by the rules stated here; they are written
+to `plan.json`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from evospike.core.errors import RunError
+from evospike.data.task import Task
+from evospike.genetic.contraction import plan_contractions
+from evospike.genetic.encode import encode_with
+from evospike.jobs.folder import resolved_threads
+from evospike.jobs.recipe import Recipe
+from evospike.models.build import build
+from evospike.models.counts import count_layers, macs_per_step, neuron_units
+from evospike.models.presets import make_spec
+from evospike.models.spec import NetworkSpec
+from evospike.neurons.fused import compiler_available
+from evospike.neurons.settings import Path
+
+FUSED_FROM_SECONDS = 600.0
+"""Estimated length of a job from which compiling the neurons (about 20 s, cold) pays."""
+
+MACS_PER_SECOND_AND_THREAD = 25e9
+"""Multiply-accumulates of training a CPU thread does in a second, for the estimate: 50e9 in convolutions alone, half of
+it with neurons, norms and the optimiser."""
+
+GPU_MACS_PER_SECOND = 5e12
+"""The same for a GPU, on the low side."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Decided once per run.
+
+    device: `cpu` or `cuda:N`. threads: CPU threads of each process. path: how neurons run. contractions: order of each
+    genetic layer. spec: the network as JSON. data: digests of the splits a run may read before its end.
+    versions: of what the numbers depend on. seconds: estimated length of the job on one worker.
+    """
+
+    device: str
+    threads: int
+    path: Path
+    contractions: Mapping[str, str]
+    spec: str
+    data: Mapping[str, str]
+    versions: Mapping[str, str]
+    seconds: float
+
+    def to_plain(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> Plan:
+        try:
+            return cls(**values)
+        except TypeError:
+            raise RunError("plan.json of the run was altered; restore it or start a new run") from None
+
+
+def make_plan(recipe: Recipe, task: Task, *, evolves: bool) -> Plan:
+    """Decide for a recipe on its data. Raises: SpecError, SettingsError, EncodingError, RunError (no such device)."""
+    spec = make_spec(recipe.model, task.shape, len(task.classes))
+    device = resolve_device(recipe.run.device)
+    threads = resolved_threads(recipe.run.threads)
+    seconds = estimated_seconds(recipe, spec, len(task.train), device, threads, evolves=evolves)
+    return Plan(
+        device=device,
+        threads=threads,
+        path=choose_path(recipe.run.path, seconds),
+        contractions=contraction_orders(recipe, spec),
+        spec=spec.to_json(),
+        data={"train": task.train.digest(), "validation": task.validation.digest()},
+        versions=versions(device),
+        seconds=seconds,
+    )
+
+
+def choose_path(wanted: str, seconds: float) -> Path:
+    """Eager for a short job, fused for one that takes ten minutes or more; eager where there is no C++ compiler."""
+    if wanted == "eager" or (wanted == "auto" and seconds < FUSED_FROM_SECONDS):
+        return "eager"
+    if compiler_available():
+        return "fused"
+    print(
+        "notice: no C++ compiler found, neurons run eagerly; install g++ or clang++ for the fused path", file=sys.stderr
+    )
+    return "eager"
+
+
+def contraction_orders(recipe: Recipe, spec: NetworkSpec) -> dict[str, str]:
+    """The order of every genetic layer for the batches of training (rule: `genetic.contraction`)."""
+    if recipe.encoding.kind == "dense":
+        return {}
+    with torch.device("meta"):
+        net = encode_with(build(spec, recipe.neuron, steps=recipe.model.steps), recipe.encoding)
+    samples = recipe.training.batch * recipe.model.steps
+    positions = {layer.name: samples * int(np.prod(layer.output_shape[1:])) for layer in count_layers(spec)}
+    return dict(plan_contractions(net, positions, force=recipe.encoding.contraction))
+
+
+def resolve_device(wanted: str) -> str:
+    """The device a setting stands for. Raises: RunError when it is not there."""
+    if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
+        return "cpu"
+    if not torch.cuda.is_available():
+        raise RunError(f"run.device is '{wanted}' but there is no CUDA device; set run.device=auto")
+    return "cuda:0" if wanted in ("auto", "cuda") else wanted
+
+
+def training_count(recipe: Recipe, *, evolves: bool) -> tuple[int, int]:
+    """Epochs of candidates and of final trainings, over a whole run."""
+    evolution, final = recipe.evolution, recipe.final
+    candidates = 0
+    if evolves and evolution.mode != "random":
+        candidates = evolution.population * evolution.generations + evolution.finalists * evolution.finalist_seeds
+    return candidates * evolution.proxy_epochs, len(final.arms) * final.seeds * recipe.training.epochs
+
+
+def estimated_seconds(
+    recipe: Recipe, spec: NetworkSpec, samples: int, device: str, threads: int, *, evolves: bool
+) -> float:
+    """Length of a job on one worker, from static counts alone, so that it is the same wherever the run is repeated."""
+    candidate_epochs, final_epochs = training_count(recipe, evolves=evolves)
+    proxy = recipe.evolution.proxy_samples or samples
+    shown = candidate_epochs * min(proxy, samples) + final_epochs * samples
+    work = 3 * macs_per_step(spec) * recipe.model.steps * shown
+    rate = GPU_MACS_PER_SECOND if device.startswith("cuda") else MACS_PER_SECOND_AND_THREAD * threads
+    return work / rate
+
+
+def estimated_bytes(recipe: Recipe, spec: NetworkSpec) -> tuple[int, int]:
+    """Memory of one training and disk of a run, in bytes, from static counts.
+
+    Memory: weights, gradients and two moments, and for every sample and step what back-propagation keeps: the current
+    before and after each norm, potential and spikes of each neuron.
+    """
+    layers = count_layers(spec)
+    parameters = sum(layer.parameters for layer in layers)
+    kept = sum(layer.outputs for layer in layers if layer.op in ("conv", "linear", "norm")) + 2 * neuron_units(spec)
+    memory = 4 * (4 * parameters + kept * recipe.training.batch * recipe.model.steps)
+    copies = 2 * (3 + (1 if recipe.training.ema else 0)) + 1
+    disk = 4 * parameters * copies * len(recipe.final.arms) * recipe.final.seeds
+    return memory, disk
+
+
+def versions(device: str) -> dict[str, str]:
+    """What the numbers of a run depend on beside the recipe."""
+    found = {"torch": torch.__version__, "numpy": np.__version__, "cpu": torch.backends.cpu.get_cpu_capability()}
+    if device.startswith("cuda"):
+        found["gpu"] = torch.cuda.get_device_name(device)
+    return found

@@ -1,0 +1,149 @@
+"""A recipe: everything that defines a run, read from a shipped name or a TOML file. Imports no torch."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from evospike.core.errors import SettingsError
+from evospike.core.settings import Settings, merge, nearest, parse_override, plain, read_settings, require
+from evospike.data.settings import DataSettings
+from evospike.evolution.settings import EvolutionSettings
+from evospike.genetic.settings import EncodingSettings, WiringSettings
+from evospike.models.settings import ModelSettings
+from evospike.neurons.settings import NeuronSettings
+from evospike.training.settings import TrainingSettings
+
+MOST_BYTES = 1 << 20
+"""A recipe file larger than this is refused unread."""
+
+ArmName = Literal["genetic", "dense", "random", "analytic", "low-rank", "svd"]
+
+
+@dataclass(frozen=True)
+class FinalSettings(Settings):
+    """The trainings at the end of a run, to convergence, each judged once on the test split.
+
+    arms: networks trained side by side on the same seeds: `genetic` is the recipe's own encoding, wired as evolved (or
+    as [wiring] says, for `train`); `dense` its twin with stored weights; `random` and `analytic` the same encoding from
+    other initial values; `low-rank` the encoding without a gene matrix; `svd` the encoding of the trained dense twin.
+    seeds: how many paired repetitions.
+    """
+
+    arms: tuple[ArmName, ...] = ("genetic",)
+    seeds: int = 1
+
+    def validate(self) -> None:
+        require(len(self.arms) > 0, "'arms' is empty; name at least one, as in arms = ['genetic']")
+        require(len(set(self.arms)) == len(self.arms), f"'arms' names one twice: {', '.join(self.arms)}")
+        require(self.seeds >= 1, f"'seeds' must be at least 1, given {self.seeds}")
+        require("svd" not in self.arms or "dense" in self.arms, "arm 'svd' starts from the trained arm 'dense'; add it")
+
+
+@dataclass(frozen=True)
+class RunSettings(Settings):
+    """Where and how a run computes.
+
+    seed: root of every random stream. workers: processes for evolution and final trainings; does not change results.
+    threads: CPU threads of each process (0: as many as the machine has cores). device: `auto` takes CUDA when there is.
+    path: how neurons run: `eager`, `fused` (compiled), or `auto`, decided from the length of the job.
+    """
+
+    seed: int = 0
+    workers: int = 1
+    threads: int = 1
+    device: str = "auto"
+    path: Literal["auto", "eager", "fused"] = "auto"
+
+    def validate(self) -> None:
+        require(self.seed >= 0, f"'seed' must not be negative, given {self.seed}")
+        require(self.workers >= 1, f"'workers' must be at least 1, given {self.workers}")
+        require(self.threads >= 0, f"'threads' must not be negative, given {self.threads}")
+        known = self.device in ("auto", "cpu", "cuda") or self.device.startswith("cuda:")
+        require(known, f"'device' must be auto, cpu, cuda or cuda:N, given '{self.device}'")
+
+
+@dataclass(frozen=True)
+class Recipe(Settings):
+    """One experiment. about: a line for the list of recipes. genes and other choices live in their sections."""
+
+    name: str = "custom"
+    about: str = ""
+    data: DataSettings = field(default_factory=DataSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    neuron: NeuronSettings = field(default_factory=NeuronSettings)
+    encoding: EncodingSettings = field(default_factory=EncodingSettings)
+    wiring: WiringSettings = field(default_factory=WiringSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    evolution: EvolutionSettings = field(default_factory=EvolutionSettings)
+    final: FinalSettings = field(default_factory=FinalSettings)
+    run: RunSettings = field(default_factory=RunSettings)
+
+    def to_plain(self) -> dict[str, Any]:
+        """Every field as plain JSON values."""
+        values = plain(self)
+        assert isinstance(values, dict)
+        return values
+
+
+def read_recipe(name: str, overrides: Sequence[str] = (), flags: Mapping[str, Any] | None = None) -> Recipe:
+    """A shipped recipe, or the TOML file at that path, with `section.field=value` overrides and flags laid over it.
+
+    Raises: SettingsError naming the unknown recipe, field or value.
+    """
+    values = _values_of(name)
+    for text in overrides:
+        values = merge(values, parse_override(text))
+    return recipe_from_plain(merge(values, flags or {}))
+
+
+def recipe_from_plain(values: Mapping[str, Any]) -> Recipe:
+    """A recipe from nested plain values, validated."""
+    return read_settings(Recipe, values)
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the recipes in the package."""
+    folder = files("evospike.recipes")
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def _values_of(name: str) -> dict[str, Any]:
+    if name.endswith(".toml") or "/" in name:
+        return _read_file(Path(name))
+    if name not in shipped_recipes():
+        raise SettingsError(f"unknown recipe '{name}'; {nearest(name, shipped_recipes())} A file name ends in .toml")
+    text = files("evospike.recipes").joinpath(f"{name}.toml").read_text(encoding="utf-8")
+    return _inherit({"name": name, **tomllib.loads(text)})
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise SettingsError(
+            f"no recipe file at '{path}'; give a path to a TOML file, or one of: {', '.join(shipped_recipes())}"
+        )
+    if path.stat().st_size > MOST_BYTES:
+        raise SettingsError(f"recipe file '{path}' has {path.stat().st_size} bytes; a recipe has at most {MOST_BYTES}")
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"cannot read recipe '{path}': {error}") from None
+    return _inherit({"name": path.stem, **values})
+
+
+def _inherit(values: dict[str, Any]) -> dict[str, Any]:
+    """Lay a recipe over the shipped one it names with `like`."""
+    base = values.pop("like", None)
+    if base is None:
+        return values
+    if not isinstance(base, str) or base not in shipped_recipes():
+        raise SettingsError(
+            f"recipe '{values['name']}' is like '{base}', which is not shipped; {nearest(str(base), shipped_recipes())}"
+        )
+    inherited = _values_of(base)
+    inherited.pop("about", None)
+    return merge(inherited, values)

@@ -1,0 +1,114 @@
+"""The result of a run: what it is called in JSON, and how arms compare over paired seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import mean, stdev
+from typing import Any
+
+from evospike.core.files import digest_json
+from evospike.jobs.folder import RunFolder
+from evospike.jobs.recipe import Recipe
+
+# Two-sided 95 % quantiles of Student's t by degrees of freedom, from 1; beyond the list the normal quantile is used.
+_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
+
+
+def half_interval(values: Sequence[float]) -> float | None:
+    """Half width of the 95 % confidence interval of the mean (Student's t); None for fewer than two values."""
+    if len(values) < 2:
+        return None
+    quantile = _T95[len(values) - 2] if len(values) - 2 < len(_T95) else 1.96
+    return quantile * stdev(values) / math.sqrt(len(values))
+
+
+def summarise(
+    run: RunFolder, recipe: Recipe, finals: Sequence[Mapping[str, Any]], study: Mapping[str, Any] | None, seconds: float
+) -> dict[str, Any]:
+    """The document that evolve, train and resume print. The first arm is the run's own network.
+
+    `test_accuracy`, `firing_rate`: means over seeds, of the first arm. `density`: share of synapses present (1 without
+    structure learning). `digest`: of history and final weights, without times, paths and workers.
+    """
+    arms = [_arm(name, finals) for name in recipe.final.arms]
+    first = arms[0]
+    document = {
+        "run": str(run.path),
+        "recipe": recipe.name,
+        "test_accuracy": first["test_accuracy"],
+        "parameters": first["parameters"],
+        "dense_parameters": first["dense_parameters"],
+        "density": 1.0,
+        "firing_rate": first["firing_rate"],
+        "wall_seconds": round(seconds, 1),
+        "digest": _digest(finals, study),
+        "arms": [{**arm, **_against(arm, first)} for arm in arms],
+    }
+    if study is not None:
+        document["winner"] = study["winner"]
+    return document
+
+
+def _arm(name: str, finals: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    own = [final for final in finals if final["arm"] == name]
+    accuracies = [final["test_accuracy"] for final in own]
+    return {
+        "arm": name,
+        "test_accuracy": mean(accuracies),
+        "interval": half_interval(accuracies),
+        "seeds": accuracies,
+        "firing_rate": mean(final["firing_rate"] for final in own),
+        "parameters": own[0]["parameters"],
+        "dense_parameters": own[0]["dense_parameters"],
+        "seconds": round(mean(final["seconds"] for final in own), 1),
+    }
+
+
+def _against(arm: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
+    """Difference to the first arm on the same seeds: mean, and half its 95 % interval."""
+    if arm is first:
+        return {}
+    differences = [a - b for a, b in zip(arm["seeds"], first["seeds"], strict=True)]
+    return {"difference": mean(differences), "difference_interval": half_interval(differences)}
+
+
+def _digest(finals: Sequence[Mapping[str, Any]], study: Mapping[str, Any] | None) -> str:
+    trainings = [
+        {
+            "arm": final["arm"],
+            "repeat": final["repeat"],
+            "history": [{k: v for k, v in epoch.items() if k != "seconds"} for epoch in final["history"]],
+            "weights": final["weights"],
+        }
+        for final in finals
+    ]
+    return digest_json([trainings, None if study is None else study["history_digest"]])
+
+
+def table(document: Mapping[str, Any]) -> str:
+    """The arms of a result as lines of text."""
+    lines = [
+        f"{'network':<10} {'test accuracy':>20} {'parameters':>12} {'of dense':>9} {'firing rate':>12} {'seconds':>8}"
+    ]
+    for arm in document["arms"]:
+        share = arm["parameters"] / arm["dense_parameters"]
+        lines.append(
+            f"{arm['arm']:<10} {_percent(arm['test_accuracy'], arm['interval']):>20} {arm['parameters']:>12,} "
+            f"{share:>8.1%} {arm['firing_rate']:>12.3f} {arm['seconds']:>8.1f}"
+        )
+    for arm in document["arms"][1:]:
+        name, first = arm["arm"], document["arms"][0]["arm"]
+        lines.append(f"{name} minus {first}, paired: {_points(arm['difference'], arm['difference_interval'])}")
+    return "\n".join(lines)
+
+
+def _percent(value: float, interval: float | None) -> str:
+    return f"{value:.2%}" if interval is None else f"{100 * value:.2f} ± {100 * interval:.2f} %"
+
+
+def _points(value: float, interval: float | None) -> str:
+    if interval is None:
+        return f"{100 * value:+.2f} points (one seed)"
+    verdict = "" if abs(value) > interval else " (not significant)"
+    return f"{100 * value:+.2f} ± {100 * interval:.2f} points{verdict}"

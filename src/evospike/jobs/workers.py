@@ -1,0 +1,56 @@
+"""What a worker process does: it opens the workshop of its run once and then works through payloads."""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from evospike.evolution.records import Request
+from evospike.jobs.candidates import score_candidate
+from evospike.jobs.final import train_arm
+from evospike.jobs.folder import open_run
+from evospike.jobs.plan import Plan
+from evospike.jobs.recipe import recipe_from_plain
+from evospike.jobs.workshop import Workshop
+
+PROGRESS = "progress"
+"""File of a final training's folder that says how far it is; for showing, never for resuming."""
+
+
+def score(payload: Mapping[str, Any], context: Mapping[str, Any]) -> dict[str, Any]:
+    """Score one candidate or finalist: `Request.to_json()` in, `Score.to_json()` out."""
+    return score_candidate(_workshop(context), Request.from_json(payload)).to_json()
+
+
+def train(payload: Mapping[str, Any], context: Mapping[str, Any]) -> dict[str, Any]:
+    """One final training: arm, repeat and spreads in, its result out."""
+    run = open_run(context["folder"])
+    folder = run.final_path(payload["arm"], payload["repeat"])
+    hook = ProgressFile(folder / PROGRESS)
+    return train_arm(_workshop(context), run, payload["arm"], payload["repeat"], payload["spreads"], hooks=[hook])
+
+
+class ProgressFile:
+    """Writes the share of a training that is done, at most once a second."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._next = path, 0.0
+
+    def after_step(self, step: int, total: int) -> None:
+        if time.monotonic() >= self._next:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.write_text(f"{step} {total}", encoding="ascii")
+            self._next = time.monotonic() + 1.0
+
+
+def _workshop(context: Mapping[str, Any]) -> Workshop:
+    return _opened(json.dumps(context["recipe"]), json.dumps(context["plan"]))
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(recipe: str, plan: str) -> Workshop:
+    return Workshop.open(recipe_from_plain(json.loads(recipe)), Plan.from_plain(json.loads(plan)))

@@ -1,0 +1,129 @@
+"""Where recipe, plan and data meet: makes the networks, batches and trainings that jobs and workers need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from evospike.core.rng import Name, stream_key
+from evospike.data.augment import Augmenter, batch_order
+from evospike.data.task import ImageSet, Task, load_task
+from evospike.genetic.contraction import apply_contractions
+from evospike.genetic.encode import encode_with
+from evospike.genetic.settings import EncodingSettings, WiringSettings
+from evospike.genetic.wiring import draw
+from evospike.jobs.plan import Plan
+from evospike.jobs.recipe import Recipe
+from evospike.models.build import build
+from evospike.models.init import draw_stored
+from evospike.models.network import Network
+from evospike.models.spec import NetworkSpec
+
+EVALUATION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class BatchSource:
+    """Training batches of a set; see `training.loop.Source`."""
+
+    images: ImageSet
+    augmenter: Augmenter
+    seed: int
+    device: str
+    channels_last: bool
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def order(self, epoch: int) -> np.ndarray:
+        return batch_order(len(self.images), self.seed, epoch)
+
+    def batch(self, positions: np.ndarray, epoch: int) -> tuple[Tensor, Tensor]:
+        return self.augmenter.train_batch(torch.from_numpy(positions), epoch, self.device, self.channels_last)
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """A recipe on its data, under the decisions of a plan."""
+
+    recipe: Recipe
+    plan: Plan
+    task: Task
+
+    @classmethod
+    def open(cls, recipe: Recipe, plan: Plan) -> Workshop:
+        """Load the data and obey the plan's number of threads."""
+        torch.set_num_threads(plan.threads)
+        return cls(recipe, plan, load_task(recipe.data, recipe.run.seed))
+
+    @cached_property
+    def spec(self) -> NetworkSpec:
+        return NetworkSpec.from_json(self.plan.spec)
+
+    def arm(self, name: str) -> tuple[EncodingSettings, WiringSettings]:
+        """Encoding and wiring of an arm of the final comparison (see `FinalSettings`)."""
+        encoding, wiring = self.recipe.encoding, self.recipe.wiring
+        if name == "dense":
+            return replace(encoding, kind="dense"), wiring
+        if name == "low-rank":
+            return replace(encoding, kind="low_rank"), replace(wiring, kind="analytic", stage_spreads=())
+        if name in ("random", "analytic"):
+            return encoding, WiringSettings(kind="random" if name == "random" else "analytic")
+        return encoding, wiring
+
+    def network(self, arm: str, draw_key: tuple[Name, ...], spreads: Mapping[str, float] | None = None) -> Network:
+        """A network of an arm with its initial values, drawn under `draw_key`; `spreads` make its wiring evolved."""
+        encoding, wiring = self.arm(arm)
+        seed = self.recipe.run.seed
+        net = self.bare_network(arm)
+        draw_stored(net, seed, draw_key)
+        if encoding.kind != "dense":
+            if arm == "genetic" and spreads is not None:
+                wiring = replace(wiring, kind="evolved", stage_spreads=())
+            if wiring.kind != "svd" and arm != "svd":
+                draw(net, wiring, seed, draw_key, spreads if arm == "genetic" else None)
+            apply_contractions(net, self.plan.contractions)
+        layout = torch.channels_last if self.recipe.training.channels_last else torch.contiguous_format
+        return net.to(device=self.plan.device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
+
+    def bare_network(self, arm: str) -> Network:
+        """A network of an arm, encoded, before anything is drawn."""
+        net = build(
+            self.spec,
+            self.recipe.neuron,
+            steps=self.recipe.model.steps,
+            norm_time=self.recipe.model.norm_time,
+            path=self.plan.path,
+        )
+        encode_with(net, self.arm(arm)[0], seed=self.recipe.run.seed)
+        return net
+
+    def source(self, images: ImageSet, key: tuple[Name, ...]) -> BatchSource:
+        """Training batches of a set; order and augmentation follow from the run's seed and `key`."""
+        seed = stream_key(self.recipe.run.seed, "training", *key) >> 1
+        augmenter = Augmenter(self.task, self.recipe.data.augment, seed, images)
+        return BatchSource(images, augmenter, seed, self.plan.device, self.recipe.training.channels_last)
+
+    def batches(self, images: ImageSet, size: int = EVALUATION_BATCH) -> Iterator[tuple[Tensor, Tensor]]:
+        """Evaluation batches of a set, in order, nothing random."""
+        augmenter = Augmenter(self.task, self.recipe.data.augment, 0, images)
+        for positions in torch.arange(len(images)).split(size):
+            pixels, labels = images.take(positions)
+            x = augmenter.eval_batch(pixels, self.plan.device, self.recipe.training.channels_last)
+            yield x, labels.to(self.plan.device)
+
+
+def parameter_count(net: nn.Module) -> int:
+    """All trainable numbers of a network, the shared gene matrix once."""
+    return sum(p.numel() for p in net.parameters() if p.requires_grad)
+
+
+def as_context(recipe: Recipe, plan: Plan, folder: str) -> dict[str, Any]:
+    """What a worker process needs to open the same workshop."""
+    return {"recipe": recipe.to_plain(), "plan": plan.to_plain(), "folder": folder}
