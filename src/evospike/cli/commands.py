@@ -59,8 +59,8 @@ def inspect(arguments: Namespace) -> Printed:
     document = inspect_recipe(_recipe_or_run(arguments))
     head = {key: value for key, value in document.items() if key != "layers"}
     rows = [
-        f"{layer['name']:<28} {layer['op']:<8} {layer['encoding']:<12} {layer['parameters']:>12,} {layer['macs_per_step']:>16,}"
-        for layer in document["layers"]
+        f"{row['name']:<28} {row['op']:<8} {row['encoding']:<12} {row['parameters']:>12,} {row['macs_per_step']:>16,}"
+        for row in document["layers"]
     ]
     title = f"{'layer':<28} {'op':<8} {'encoding':<12} {'parameters':>12} {'MACs per step':>16}"
     return document, "\n".join([_lines(head), "", title, *rows])

@@ -25,7 +25,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         document, text = COMMANDS[arguments.command](arguments)
         _print(document, text, as_json=arguments.json)
     except Interrupted as stopped:
-        _complain("stopped; the last good state is on disk, go on with: evospike resume RUN")
         return 128 + stopped.signum
     except KeyboardInterrupt:
         return 130
@@ -52,7 +51,7 @@ def _complain(message: str) -> int:
 
 def _about(error: OSError) -> str:
     if error.errno == errno.ENOSPC:
-        return f"the disk is full ({error.filename}); what was saved is whole, make room and go on with: evospike resume RUN"
+        return f"the disk is full ({error.filename}); what was saved is whole, make room and use: evospike resume RUN"
     return f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
 
 

@@ -8,6 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
+def tell(line: str) -> None:
+    """A notice for the person at the terminal."""
+    print(f"notice: {line}", file=sys.stderr, flush=True)
+
+
 class Bar:
     """A bar that counts to a total; without a terminal it prints a line now and then."""
 

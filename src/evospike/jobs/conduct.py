@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from evospike.core.errors import RunError
+from evospike.core.errors import Interrupted, RunError
 from evospike.core.lock import RunLock
-from evospike.core.progress import Bar, bar
+from evospike.core.progress import Bar, bar, tell
 from evospike.core.settings import differences
 from evospike.core.stopping import Stop, stop_on_signals
 from evospike.data.task import load_task
@@ -19,10 +19,11 @@ from evospike.evolution.study import Event, SearchSpace, Study
 from evospike.jobs.candidates import dimension_names, proxy_set, spreads_of
 from evospike.jobs.finals import run_finals
 from evospike.jobs.folder import RunFolder
-from evospike.jobs.plan import Plan, make_plan
+from evospike.jobs.plan import Plan, make_plan, versions
 from evospike.jobs.recipe import Recipe
 from evospike.jobs.results import summarise
 from evospike.jobs.workshop import Workshop, as_context
+from evospike.neurons.fused import compiler_available
 
 PROXY = "proxy set"
 """Name under which a study records the digest of the images its candidates train on."""
@@ -38,11 +39,15 @@ def conduct(run: RunFolder, recipe: Recipe, *, quiet: bool = False) -> dict[str,
         if stored is not None:
             return stored
         started = time.monotonic()
-        shop = _open_workshop(run, recipe)
-        stop.check()
-        study = _evolve(shop, run, stop, quiet=quiet) if run.verb == "evolve" else None
-        spreads = None if study is None else spreads_of(study["winner"]["genotype"])
-        finals = run_finals(shop, run, spreads, stop, quiet=quiet)
+        try:
+            shop = _open_workshop(run, recipe)
+            stop.check()
+            study = _evolve(shop, run, stop, quiet=quiet) if run.verb == "evolve" else None
+            spreads = None if study is None else spreads_of(study["winner"]["genotype"])
+            finals = run_finals(shop, run, spreads, stop, quiet=quiet)
+        except Interrupted:
+            tell(f"stopped; what is done is on disk, go on with: evospike resume {run.path}")
+            raise
         document = summarise(run, recipe, finals, study, time.monotonic() - started)
         run.write("result.json", document)
         return document
@@ -57,11 +62,22 @@ def _open_workshop(run: RunFolder, recipe: Recipe) -> Workshop:
         run.write("plan.json", plan.to_plain())
     else:
         plan = Plan.from_plain(recorded)
+        _check_machine(plan)
     shop = Workshop.open(recipe, plan)
     found = {"train": shop.task.train.digest(), "validation": shop.task.validation.digest()}
     if changed := differences(plan.data, found):
         raise RunError(f"the data changed since the run began ({'; '.join(changed)}); restore it or start a new run")
     return shop
+
+
+def _check_machine(plan: Plan) -> None:
+    """A resume obeys the plan it finds; where this machine cannot, it says so."""
+    if plan.path == "fused" and not compiler_available():
+        raise RunError("the run began with compiled neurons, and no C++ compiler is found here; install g++ or clang++")
+    if changed := differences(plan.versions, versions(plan.device)):
+        tell(
+            f"versions differ from those the run began with, the result may differ in the last bits: {'; '.join(changed)}"
+        )
 
 
 def _evolve(shop: Workshop, run: RunFolder, stop: Stop, *, quiet: bool) -> dict[str, Any] | None:

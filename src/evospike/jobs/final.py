@@ -47,7 +47,7 @@ def train_arm(
         return finished
     key = ("final", repeat)
     net = shop.network(arm, key, spreads)
-    if arm == "svd":
+    if spreads is None and shop.recipe.starts_from_dense(arm):
         _start_from_dense(net, shop, run, repeat)
     trainer = Trainer(
         net,

@@ -24,11 +24,12 @@ def run_finals(
 ) -> list[dict[str, Any]]:
     """Train what is not trained yet; results in the order of arms and repetitions, whatever the number of workers.
 
-    The arm `svd` waits for the dense twins it starts from. Raises: RunError naming the first training that failed.
+    Arms that start from trained dense twins wait for them. Raises: RunError naming the first training that failed.
     """
     final = shop.recipe.final
     jobs: list[Job] = [(arm, repeat) for arm in final.arms for repeat in range(final.seeds)]
-    waves = [[job for job in jobs if job[0] != "svd"], [job for job in jobs if job[0] == "svd"]]
+    waiting = [job for job in jobs if shop.recipe.starts_from_dense(job[0])]
+    waves = [[job for job in jobs if job not in waiting], waiting]
     for wave in waves:
         missing = [job for job in wave if stored_result(run.final_path(*job)) is None]
         if len(jobs) == 1 and missing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from evospike.jobs.workshop import Workshop, parameter_count
 from evospike.measure.accuracy import evaluate
 from evospike.models.counts import dense_parameters
 from evospike.models.network import Network
+from evospike.neurons.fused import compiler_available
 
 
 class TrainedNetwork(nn.Module):
@@ -74,7 +76,8 @@ def evaluate_run(path: str | Path, *, device: str = "auto") -> dict[str, Any]:
     result = folder.read("result.json")
     if result is None:
         raise RunError(f"'{path}' is not finished; continue it with: evospike resume {path}")
-    shop = _workshop(folder, device)
+    shop = _workshop(folder, device, same_path=True)
+    torch.set_num_threads(shop.plan.threads)
     net = _trained(folder, shop, shop.recipe.final.arms[0], 0)
     images = shop.task.open_test() if shop.task.has_test else shop.task.validation
     seen = evaluate(net, shop.batches(images))
@@ -91,13 +94,15 @@ def evaluate_run(path: str | Path, *, device: str = "auto") -> dict[str, Any]:
     }
 
 
-def _workshop(folder: RunFolder, device: str) -> Workshop:
-    plan = folder.read("plan.json")
-    if plan is None:
+def _workshop(folder: RunFolder, device: str, *, same_path: bool = False) -> Workshop:
+    """The run's workshop on another device; eagerly, which needs no compiler, unless the run's own path is wanted."""
+    recorded = folder.read("plan.json")
+    if recorded is None:
         raise RunError(f"'{folder.path}' has not begun; continue it with: evospike resume {folder.path}")
-    # Only the place of computation may differ from the run's own; eager needs no compiler to look at a result.
-    elsewhere = {**plan, "device": resolve_device(device), "path": "eager"}
-    return Workshop(folder.recipe, Plan.from_plain(elsewhere), load_task(folder.recipe.data, folder.recipe.run.seed))
+    plan = replace(Plan.from_plain(recorded), device=resolve_device(device))
+    if not (same_path and compiler_available()):
+        plan = replace(plan, path="eager")
+    return Workshop(folder.recipe, plan, load_task(folder.recipe.data, folder.recipe.run.seed))
 
 
 def _trained(folder: RunFolder, shop: Workshop, arm: str, repeat: int) -> Network:

@@ -6,7 +6,6 @@ to `plan.json`.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -91,9 +90,7 @@ def choose_path(wanted: str, seconds: float) -> Path:
         return "eager"
     if compiler_available():
         return "fused"
-    print(
-        "notice: no C++ compiler found, neurons run eagerly; install g++ or clang++ for the fused path", file=sys.stderr
-    )
+    tell("no C++ compiler found, neurons run eagerly; install g++ or clang++ for the fused path")
     return "eager"
 
 

@@ -83,6 +83,17 @@ class Recipe(Settings):
     final: FinalSettings = field(default_factory=FinalSettings)
     run: RunSettings = field(default_factory=RunSettings)
 
+    def validate(self) -> None:
+        starts_dense = self.wiring.kind == "svd" and "genetic" in self.final.arms
+        require(
+            not starts_dense or "dense" in self.final.arms,
+            "wiring.kind = 'svd' starts from the trained dense twin; add 'dense' to final.arms",
+        )
+
+    def starts_from_dense(self, arm: str) -> bool:
+        """Whether an arm begins with an approximation of its trained dense twin."""
+        return arm == "svd" or (arm == "genetic" and self.wiring.kind == "svd")
+
     def to_plain(self) -> dict[str, Any]:
         """Every field as plain JSON values."""
         values = plain(self)

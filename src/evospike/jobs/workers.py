@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from evospike.core.progress import tell
 from evospike.evolution.records import Request
 from evospike.jobs.candidates import score_candidate
 from evospike.jobs.final import train_arm
@@ -31,7 +32,8 @@ def train(payload: Mapping[str, Any], context: Mapping[str, Any]) -> dict[str, A
     run = open_run(context["folder"])
     folder = run.final_path(payload["arm"], payload["repeat"])
     hook = ProgressFile(folder / PROGRESS)
-    return train_arm(_workshop(context), run, payload["arm"], payload["repeat"], payload["spreads"], hooks=[hook])
+    job = payload["arm"], payload["repeat"], payload["spreads"]
+    return train_arm(_workshop(context), run, *job, hooks=[hook], notify=tell)
 
 
 class ProgressFile:

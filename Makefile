@@ -1,0 +1,48 @@
+# make run    sets up .venv and runs the main job on the embedded digits; run again, it makes a new run
+# make test   sets up the same environment with the test extras and runs the whole gate
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN ?= runs/digits-$(shell date +%Y%m%d-%H%M%S)
+
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: run test check format soak clean
+
+run: $(VENV)/run.stamp
+	$(BIN)/evospike evolve digits -o $(RUN)
+	$(BIN)/evospike report $(RUN)
+
+test: $(VENV)/test.stamp
+	$(MAKE) --no-print-directory check
+
+# The whole gate, tests last; `make test` prepares what it needs.
+check:
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -n 2 --dist loadfile
+
+format:
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Twenty kills at random moments of evolution and final training; prints the figures.
+soak: $(VENV)/test.stamp
+	$(BIN)/python benchmarks/soak_kill.py --kills 20
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --editable '.[data,report]'
+	touch $@
+
+$(VENV)/test.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
