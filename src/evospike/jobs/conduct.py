@@ -75,9 +75,7 @@ def _check_machine(plan: Plan) -> None:
     if plan.path == "fused" and not compiler_available():
         raise RunError("the run began with compiled neurons, and no C++ compiler is found here; install g++ or clang++")
     if changed := differences(plan.versions, versions(plan.device)):
-        tell(
-            f"versions differ from those the run began with, the result may differ in the last bits: {'; '.join(changed)}"
-        )
+        tell(f"versions differ from those the run began with, last bits may differ: {'; '.join(changed)}")
 
 
 def _evolve(shop: Workshop, run: RunFolder, stop: Stop, *, quiet: bool) -> dict[str, Any] | None:

@@ -95,7 +95,7 @@ def dry_run(recipe: Recipe, verb: str) -> dict[str, Any]:
 
 
 def _task_facts(data: DataSettings) -> tuple[tuple[int, int, int], int, int]:
-    """Shape the network sees, number of classes, training samples; from what is known of named sets, else by loading."""
+    """Shape the network sees, classes, training samples: from what is known of named sets, else by loading."""
     known = KNOWN.get(data.source)
     if known is not None:
         channels, height, width = known.shape

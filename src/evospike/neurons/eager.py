@@ -12,7 +12,7 @@ from evospike.neurons.surrogate import slope
 def charge_and_fire(
     current: Tensor, v: Tensor | None, decay: Tensor, neuron: NeuronSettings
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Current (T, N), state (N,) or None for zero -> potentials before reset (T, N), spikes (T, N), state after the last step (N,)."""
+    """Current (T, N) and state (N,), None for zero -> potentials before reset (T, N), spikes (T, N), last state."""
     charged = current.new_empty(current.shape)
     spikes = current.new_empty(current.shape)
     factor, last = decay.item(), torch.empty_like(charged[0])

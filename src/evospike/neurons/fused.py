@@ -24,7 +24,7 @@ from evospike.neurons.surrogate import slope
 def charge_and_fire(
     current: Tensor, v: Tensor | None, decay: Tensor, neuron: NeuronSettings
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Current (T, N), state (N,) or None for zero -> potentials before reset (T, N), spikes (T, N), state after the last step (N,)."""
+    """Current (T, N) and state (N,), None for zero -> potentials before reset (T, N), spikes (T, N), last state."""
     return _run(_compiled("forward", neuron, len(current)), current.contiguous(), v, decay)  # type: ignore[no-any-return]
 
 
