@@ -85,3 +85,7 @@ def test_merge_and_split_are_views_for_channels_last() -> None:
     merged = merge_time(spikes)
     assert merged.data_ptr() == spikes.data_ptr()
     assert merged.is_contiguous(memory_format=torch.channels_last)
+    # where merging has to copy, the order of memory stays
+    shown = merge_time(flat.unsqueeze(0).expand(3, -1, -1, -1, -1))
+    assert torch.equal(shown, flat.repeat(3, 1, 1, 1))
+    assert shown.is_contiguous(memory_format=torch.channels_last)

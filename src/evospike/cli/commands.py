@@ -39,10 +39,7 @@ def resume(arguments: Namespace) -> Printed:
 
     run = open_run(arguments.run)
     values = run.recipe.to_plain()
-    wanted = merge(values, flags_given(arguments))
-    for text in arguments.set:
-        wanted = merge(wanted, parse_override(text))
-    recipe = recipe_from_plain(wanted)
+    recipe = recipe_from_plain(_overlaid(values, arguments))
     from evospike.jobs.conduct import conduct, permitted_changes
 
     if refused := permitted_changes(values, recipe.to_plain()):
@@ -117,11 +114,18 @@ def _recipe(arguments: Namespace) -> Recipe:
     return read_recipe(arguments.recipe, arguments.set, flags_given(arguments))
 
 
+def _overlaid(values: dict[str, Any], arguments: Namespace) -> dict[str, Any]:
+    for text in arguments.set:
+        values = merge(values, parse_override(text))
+    return merge(values, flags_given(arguments))
+
+
 def _recipe_or_run(arguments: Namespace) -> Recipe:
     if (Path(arguments.recipe) / "run.json").is_file():
         from evospike.jobs.folder import open_run
 
-        return open_run(arguments.recipe).recipe
+        recorded = open_run(arguments.recipe).recipe.to_plain()
+        return recipe_from_plain(_overlaid(recorded, arguments))
     return _recipe(arguments)
 
 

@@ -35,6 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         return _complain(_about(error))
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        return _complain("out of memory; lower training.batch or model.steps, or use a smaller network")
     return 0
 
 
@@ -49,9 +53,15 @@ def _complain(message: str) -> int:
     return REFUSED
 
 
+def _is_out_of_memory(error: Exception) -> bool:
+    """torch says so in a RuntimeError, in words that differ by device."""
+    return isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error)
+
+
 def _about(error: OSError) -> str:
     if error.errno == errno.ENOSPC:
-        return f"the disk is full ({error.filename}); what was saved is whole, make room and use: evospike resume RUN"
+        where = f" ({error.filename})" if error.filename else ""
+        return f"the disk is full{where}; what was saved is whole, make room and use: evospike resume RUN"
     return f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
 
 

@@ -36,6 +36,7 @@ def stop_on_signals(at_once: Callable[[], None] = lambda: None) -> Iterator[Stop
     any moment, so ending it at once loses work, never the run.
     """
     stop = Stop()
+    timers: list[threading.Timer] = []
 
     def end(signum: int) -> None:
         at_once()
@@ -49,10 +50,13 @@ def stop_on_signals(at_once: Callable[[], None] = lambda: None) -> Iterator[Stop
         timer = threading.Timer(GRACE_SECONDS, end, [signum])
         timer.daemon = True
         timer.start()
+        timers.append(timer)
 
     before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:
+        for timer in timers:
+            timer.cancel()
         for signum, handler in before.items():
             signal.signal(signum, handler)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,15 +12,15 @@ import torch
 from torch import nn
 
 from evospike.core.errors import CheckpointError, RunError
-from evospike.core.files import digest_tensors, load_tensors, save_tensors, write_json
+from evospike.core.files import digest_tensors, load_tensors, save_tensors
 from evospike.genetic.groups import parameter_roles
 from evospike.genetic.wiring import initialise_from_dense
-from evospike.jobs.folder import RunFolder
+from evospike.jobs.folder import RunFolder, read_record, write_record
 from evospike.jobs.workshop import Workshop, parameter_count
 from evospike.measure.accuracy import evaluate
 from evospike.models.counts import dense_parameters
 from evospike.models.network import Network
-from evospike.training.loop import Hook, Trainer
+from evospike.training.loop import Diverged, Hook, Trainer
 
 WEIGHTS = "weights.safetensors"
 RESULT = "result.json"
@@ -70,19 +70,18 @@ def train_arm(
         "weights": digest_tensors(net.state_dict()),
     }
     save_tensors(folder / WEIGHTS, net.state_dict(), {"arm": arm, "repeat": str(repeat)})
-    write_json(folder / RESULT, result)
+    write_record(folder / RESULT, result)
     return result
 
 
 def stored_result(folder: Path) -> dict[str, Any] | None:
     """The result of a finished training whose weights are whole, else None."""
     try:
-        result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        result = read_record(folder / RESULT)
         weights, _ = load_tensors(folder / WEIGHTS)
-        whole = isinstance(result, dict) and result["weights"] == digest_tensors(weights)
-    except (OSError, ValueError, KeyError, CheckpointError):
+    except (RunError, CheckpointError):
         return None
-    return result if whole else None
+    return result if result.get("weights") == digest_tensors(weights) else None
 
 
 def load_weights(net: nn.Module, folder: Path) -> None:
@@ -99,6 +98,8 @@ def load_weights(net: nn.Module, folder: Path) -> None:
 def _measured(net: Network, shop: Workshop) -> dict[str, Any]:
     images = shop.task.open_test() if shop.task.has_test else shop.task.validation
     test = evaluate(net, shop.batches(images))
+    if not math.isfinite(test.loss):
+        raise Diverged("the loss of the trained network is not finite; lower training.rate or set training.clip")
     return {
         "test_accuracy": test.accuracy,
         "test_loss": test.loss,

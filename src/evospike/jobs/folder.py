@@ -5,6 +5,8 @@ RUN/plan.json         what was decided once: device, threads, neuron path, contr
 RUN/study.sqlite      every generation and score of the evolution
 RUN/final/ARM-K/      checkpoints, weights and result of the K-th training of an arm
 RUN/result.json       the result of the finished run
+
+Every JSON document carries a checksum of itself under `checksum`, which readers do not see.
 """
 
 from __future__ import annotations
@@ -22,10 +24,12 @@ from typing import Any
 
 import evospike
 from evospike.core.errors import RunError
-from evospike.core.files import write_json
+from evospike.core.files import digest_json, write_json
 from evospike.jobs.recipe import Recipe, recipe_from_plain
 
 FORMAT = 1
+VERBS = ("evolve", "train")
+_SEAL = "checksum"
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,11 @@ class RunFolder:
 
     def read(self, name: str) -> dict[str, Any] | None:
         """A JSON document of the folder, None when it is not there yet."""
-        return _read_json(self.path / name) if (self.path / name).is_file() else None
+        return read_record(self.path / name) if (self.path / name).is_file() else None
 
     def write(self, name: str, value: Mapping[str, Any]) -> None:
         """Write a JSON document of the folder, atomically."""
-        write_json(self.path / name, value)
+        write_record(self.path / name, value)
 
 
 def create_run(verb: str, recipe: Recipe, output: str | None) -> RunFolder:
@@ -82,7 +86,7 @@ def create_run(verb: str, recipe: Recipe, output: str | None) -> RunFolder:
         "platform": platform.platform(),
     }
     try:
-        write_json(path / "run.json", record)
+        write_record(path / "run.json", record)
     except OSError as error:
         raise RunError(f"cannot write to '{path}' ({error.strerror}); give -o a folder on a disk with room") from None
     return RunFolder(path, record)
@@ -94,9 +98,11 @@ def open_run(path: str | Path) -> RunFolder:
     if not (path / "run.json").is_file():
         what = "does not exist" if not path.exists() else "is no run folder (it has no run.json)"
         raise RunError(f"'{path}' {what}; give the folder that evolve or train printed")
-    record = _read_json(path / "run.json")
+    record = read_record(path / "run.json")
     if record.get("format") != FORMAT:
         raise RunError(f"'{path}' has format {record.get('format')}; this release reads format {FORMAT}, run it anew")
+    if record.get("verb") not in VERBS or not isinstance(record.get("recipe"), dict):
+        raise RunError(f"{path / 'run.json'} names no verb or no recipe; the file was altered, restore it")
     return RunFolder(path, record)
 
 
@@ -125,13 +131,23 @@ def _fresh_path(name: str) -> Path:
     return path
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def write_record(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON document with its checksum, atomically."""
+    write_json(path, {**value, _SEAL: digest_json(dict(value))})
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read what `write_record` wrote. Raises: RunError when it cannot be read or was altered."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        seal = value.pop(_SEAL, None) if isinstance(value, dict) else None
+        whole = seal is None or seal == digest_json(value)
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"cannot read {path} ({error}); the file was altered, restore it or start a new run") from None
     if not isinstance(value, dict):
         raise RunError(f"{path} holds no record; the file was altered, restore it or start a new run")
+    if not whole:
+        raise RunError(f"checksum of {path} does not match; the file was altered, restore it or start a new run")
     return value
 
 

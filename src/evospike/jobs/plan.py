@@ -15,6 +15,7 @@ import torch
 
 from evospike.core.errors import RunError
 from evospike.core.progress import tell
+from evospike.core.progress import tell
 from evospike.data.task import Task
 from evospike.genetic.contraction import plan_contractions
 from evospike.genetic.encode import encode_with
@@ -61,10 +62,11 @@ class Plan:
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> Plan:
-        try:
-            return cls(**values)
-        except TypeError:
-            raise RunError("plan.json of the run was altered; restore it or start a new run") from None
+        kinds: dict[str, Any] = {"device": str, "threads": int, "path": str, "spec": str, "seconds": (int, float)}
+        kinds |= dict.fromkeys(("contractions", "data", "versions"), dict)
+        if set(values) != set(kinds) or not all(isinstance(values[name], kind) for name, kind in kinds.items()):
+            raise RunError("plan.json of the run was altered; restore it or start a new run")
+        return cls(**values)
 
 
 def make_plan(recipe: Recipe, task: Task, *, evolves: bool) -> Plan:
@@ -112,7 +114,10 @@ def resolve_device(wanted: str) -> str:
         return "cpu"
     if not torch.cuda.is_available():
         raise RunError(f"run.device is '{wanted}' but there is no CUDA device; set run.device=auto")
-    return "cuda:0" if wanted in ("auto", "cuda") else wanted
+    number = "0" if wanted in ("auto", "cuda") else wanted.partition(":")[2]
+    if not number.isdecimal() or int(number) >= torch.cuda.device_count():
+        raise RunError(f"run.device is '{wanted}' but the devices are cuda:0 to cuda:{torch.cuda.device_count() - 1}")
+    return f"cuda:{int(number)}"
 
 
 def training_count(recipe: Recipe, *, evolves: bool) -> tuple[int, int]:

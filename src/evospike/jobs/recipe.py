@@ -141,7 +141,7 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise SettingsError(f"recipe file '{path}' has {path.stat().st_size} bytes; a recipe has at most {MOST_BYTES}")
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SettingsError(f"cannot read recipe '{path}': {error}") from None
     return _inherit({"name": path.stem, **values})
 

@@ -96,7 +96,7 @@ def merge_time(x: Tensor) -> Tensor:
 
 
 def _merge_images(x: Tensor) -> Tensor:
-    # reshape() of a channels-last (T, B, C, H, W) tensor copies; merging around the permuted axes does not.
+    # Where merging has to copy (an expanded tensor), merging around the permuted axes keeps channels last.
     if x.stride(2) == 1 and x.shape[2] > 1:
         return x.permute(0, 1, 3, 4, 2).flatten(0, 1).permute(0, 3, 1, 2)
     return x.flatten(0, 1)

@@ -28,6 +28,7 @@ class SpikeCount:
 
     def __call__(self, name: str, spikes: Tensor, potential: Tensor) -> None:
         """Count one layer of one forward: spikes (T, B, ...) and the last potential (B, ...)."""
+        spikes = spikes.detach()
         self.spikes[name] = self.spikes.get(name, 0.0) + float(spikes.sum(dtype=torch.float64))
         self.chances[name] = self.chances.get(name, 0) + spikes.numel()
         if spikes.shape[0] > 1:

@@ -223,7 +223,10 @@ def _post_block(b: SpecBuilder, prefix: str, x: str, width: int, stride: int, pr
 
 
 def _sew_block(b: SpecBuilder, prefix: str, x: str, width: int, stride: int, project: bool) -> str:
-    """conv-BN-LIF-conv-BN-LIF, plus the shortcut's spikes; the sum lies in {0, 1, 2} (SEW-ResNet, ADD)."""
+    """conv-BN-LIF-conv-BN-LIF, plus the shortcut's spikes (SEW-ResNet, ADD).
+
+    The sum lies in {0, 1, 2} where the shortcut is projected; each block without projection can add one more.
+    """
     h = b.conv_norm_neuron(f"{prefix}1.", x, width, stride=stride)
     h = b.conv_norm_neuron(f"{prefix}2.", h, width)
     if project:

@@ -19,7 +19,7 @@ Derivative = Callable[[Tensor, float], Tensor]
 
 def triangle(x: Tensor, width: float) -> Tensor:
     """max(0, w - |x|) / w²; the primitive is a smoothed step on [-w, w]. Source: TET; BrainCog's QGate at w = 1."""
-    return (width - x.abs()).clamp_min(0.0) / (width * width)
+    return _scaled((width - x.abs()).clamp_min(0.0), 1 / (width * width))
 
 
 def rectangle(x: Tensor, width: float) -> Tensor:
@@ -61,5 +61,10 @@ DERIVATIVES: dict[SurrogateName, Derivative] = {
 
 def slope(u: Tensor, neuron: NeuronSettings) -> Tensor:
     """Surrogate derivative of the spike by the potential u."""
-    x = (u - neuron.threshold) / neuron.threshold
-    return DERIVATIVES[neuron.surrogate](x, neuron.width) / neuron.threshold
+    x = _scaled(u - neuron.threshold, 1 / neuron.threshold)
+    return _scaled(DERIVATIVES[neuron.surrogate](x, neuron.width), 1 / neuron.threshold)
+
+
+def _scaled(x: Tensor, factor: float) -> Tensor:
+    # With the default constants the factors are 1, and a pass over memory less counts.
+    return x if factor == 1 else x * factor

@@ -25,7 +25,9 @@ class MovingAverage:
     def update(self, step: int) -> None:
         """Move the averages towards the network's values after step number `step` (from 0)."""
         weight = 1 - min(self._decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.tensors.values()), [t.detach() for t in self._live.values()], weight)
+        averages = list(self.tensors.values())
+        torch._foreach_mul_(averages, 1 - weight)
+        torch._foreach_add_(averages, [t.detach() for t in self._live.values()], alpha=weight)
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor]) -> None:

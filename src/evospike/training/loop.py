@@ -6,6 +6,7 @@ epoch and the sample, given by the `Source`. A training is therefore determined 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from evospike.core.errors import Interrupted, RunError
+from evospike.core.errors import CheckpointError, Interrupted, RunError
 from evospike.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from evospike.training.ema import MovingAverage
 from evospike.training.losses import loss_of
@@ -173,7 +174,9 @@ class Trainer:
             "rate": rate_at(self.step - 1, self.steps_per_epoch, self.training),
         }
         if self._validate is not None:
-            record.update(self._validated(self._validate))
+            seen = self._validated(self._validate)
+            self._check_validation(seen)
+            record.update(seen)
         self.history.epochs.append({**record, "seconds": self._seconds})
         self._loss_sum.zero_()
         self._seconds = 0.0
@@ -184,6 +187,11 @@ class Trainer:
             return dict(validate(self.net))
         with self.average.applied():
             return dict(validate(self.net))
+
+    def _check_validation(self, seen: Mapping[str, float]) -> None:
+        for name, value in seen.items():
+            if not math.isfinite(value):
+                raise Diverged(f"{name} is not finite at step {self.step}; lower training.rate or set training.clip")
 
     def _save(self) -> None:
         if self.folder is None:
@@ -202,6 +210,15 @@ class Trainer:
         checkpoint, passed_over = found
         for line in passed_over:
             self._notify(line)
+        try:
+            self._take_over(checkpoint)
+        except (RuntimeError, KeyError) as error:
+            raise CheckpointError(
+                f"the checkpoint in {self.folder} is not of this training ({str(error).splitlines()[0]}); "
+                "put back the run's own, or delete it to train from the start"
+            ) from None
+
+    def _take_over(self, checkpoint: Checkpoint) -> None:
         self.net.load_state_dict(dict(checkpoint.weights))
         state = checkpoint.state
         restore_optimiser(self.optimiser, self.net, _part(state, "optimiser/"))

@@ -1,0 +1,115 @@
+"""Run folders: what is none is refused, what is altered is noticed, nothing is overwritten."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from evospike.core.errors import RunError, SettingsError
+from evospike.jobs.folder import create_run, open_run, read_record, write_record
+
+
+def test_a_new_run_records_what_defines_it(tiny, tmp_path: Path) -> None:
+    run = create_run("train", tiny(), str(tmp_path / "a" / "run"))
+    opened = open_run(run.path)
+    assert opened == run
+    assert (opened.verb, opened.recipe) == ("train", tiny())
+    assert opened.final_path("dense", 2) == run.path / "final" / "dense-2"
+    assert opened.read("result.json") is None
+
+
+def test_an_empty_folder_may_be_used_and_a_filled_one_not(tiny, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    create_run("train", tiny(), str(tmp_path / "empty"))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("all of it")
+    (tmp_path / "file").write_text("x")
+    for name in ("empty", "mine", "file"):
+        with pytest.raises(RunError, match=f"{name}' exists and is not empty; give -o a new folder, or continue it"):
+            create_run("train", tiny(), str(tmp_path / name))
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+    assert (tmp_path / "file").read_text() == "x"
+
+
+def test_without_a_name_runs_get_fresh_folders(tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("time.strftime", lambda *_: "now")
+    paths = [create_run("train", tiny(), None).path for _ in range(3)]
+    assert paths == [Path("runs/tiny-now"), Path("runs/tiny-now-2"), Path("runs/tiny-now-3")]
+
+
+def test_a_disk_without_room_is_named(tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RunError, match=r"cannot write to '.*' \(No space left on device\); give -o a folder on a disk"):
+        create_run("train", tiny(), str(tmp_path / "run"))
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="nothing' does not exist; give the folder that evolve or train printed"):
+        open_run(tmp_path / "nothing")
+    with pytest.raises(RunError, match=r"is no run folder \(it has no run.json\)"):
+        open_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "cannot read .*run.json"),
+        ("{", "cannot read .*run.json"),
+        ("\xff", "cannot read .*run.json"),
+        ("[" * 100000, "cannot read .*run.json"),
+        ('{"checksum": "x", "a": NaN}', "cannot read .*run.json"),
+        ("[]", "run.json holds no record"),
+        ("{}", "has format None; this release reads format 1, run it anew"),
+        ('{"format": 2}', "has format 2; this release reads format 1"),
+        ('{"format": 1}', "run.json names no verb or no recipe; the file was altered"),
+        ('{"format": 1, "verb": "train", "recipe": []}', "names no verb or no recipe"),
+    ],
+)
+def test_a_spoilt_record_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "run.json").write_text(text, encoding="latin-1")
+    with pytest.raises(RunError, match=message):
+        open_run(tmp_path)
+
+
+def test_every_alteration_of_a_record_is_noticed(tiny, tmp_path: Path) -> None:
+    path = create_run("train", tiny(), str(tmp_path / "run")).path / "run.json"
+    whole = json.loads(path.read_text())
+    altered = [{**whole, key: "other"} for key in whole] + [{k: whole[k] for k in whole if k != key} for key in whole]
+    altered.append({**whole, "recipe": {**whole["recipe"], "run": {**whole["recipe"]["run"], "seed": 1}}})
+    for values in altered:
+        if "checksum" in values:
+            path.write_text(json.dumps(values))
+            with pytest.raises(RunError):
+                open_run(path.parent)
+    path.write_text(json.dumps(whole))
+    open_run(path.parent)
+
+
+def test_records_come_back_without_their_checksum(tmp_path: Path) -> None:
+    value = {"a": [1, 0.1, None, "ü"], "b": {"c": 1e-300}}
+    write_record(tmp_path / "x.json", value)
+    assert read_record(tmp_path / "x.json") == value
+    assert set(json.loads((tmp_path / "x.json").read_text())) == {"a", "b", "checksum"}
+
+
+def test_a_recipe_of_another_release_is_refused_by_field(tiny, tmp_path: Path) -> None:
+    run = create_run("train", tiny(), str(tmp_path / "run"))
+    record = {**run.record, "recipe": {**run.record["recipe"], "later": {}}}
+    write_record(run.path / "run.json", record)
+    with pytest.raises(SettingsError, match="unknown field 'later'"):
+        _ = open_run(run.path).recipe
+
+
+def test_a_moved_run_is_the_same_run(trained, tmp_path: Path) -> None:
+    run, result = trained
+    shutil.copytree(run.path, tmp_path / "moved")
+    assert open_run(tmp_path / "moved").read("result.json") == result

@@ -1,0 +1,77 @@
+"""A finished run as a network: it predicts what was measured, whatever the mode it was in."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import evospike
+from evospike.core.errors import CheckpointError, RunError
+from evospike.jobs.folder import RunFolder, create_run
+from evospike.jobs.load import evaluate_run, load
+
+
+@pytest.fixture
+def copy(trained, tmp_path: Path) -> RunFolder:
+    run, _ = trained
+    shutil.copytree(run.path, tmp_path / "copy")
+    return RunFolder(tmp_path / "copy", run.record)
+
+
+def test_predictions_give_the_measured_accuracy(trained, workshop) -> None:
+    run, result = trained
+    net = evospike.load(run.path)
+    assert not net.training
+    test = workshop().task.open_test()
+    pixels, labels = test.take(torch.arange(len(test)))
+    classes = net.predict(pixels)
+    assert float((classes == labels).double().mean()) == pytest.approx(result["test_accuracy"])
+    assert torch.equal(net.predict(pixels.float() / 255), classes)
+    net.train()
+    assert torch.equal(net.predict(pixels), classes)
+    assert net.training
+    assert net.classes == tuple("0123456789")
+    assert net(torch.zeros(3, 1, 8, 8)).shape == (2, 3, 10)
+
+
+def test_evaluation_repeats_the_result(trained) -> None:
+    run, result = trained
+    document = evaluate_run(run.path, device="cpu")
+    for key in ("test_accuracy", "firing_rate", "parameters", "dense_parameters", "density", "digest"):
+        assert document[key] == result[key]
+
+
+def test_every_arm_can_be_loaded(evolved) -> None:
+    run, result = evolved
+    counts = {arm["arm"]: arm["parameters"] for arm in result["arms"]}
+    for arm in ("genetic", "dense"):
+        assert sum(p.numel() for p in load(run.path, arm=arm).parameters()) == counts[arm]
+
+
+@pytest.mark.parametrize(("arm", "seed"), [("dense", 0), ("genetic", 1), ("genetics", 0)])
+def test_what_was_not_trained_is_named(trained, arm: str, seed: int) -> None:
+    run, _ = trained
+    with pytest.raises(RunError, match=f"run has no training of '{arm}' with seed {seed}; arms: genetic; seeds: 1"):
+        load(run.path, arm=arm, seed=seed)
+
+
+def test_runs_that_have_not_begun_or_not_finished_say_how_to_go_on(tiny, copy, tmp_path: Path) -> None:
+    fresh = create_run("train", tiny(), str(tmp_path / "fresh"))
+    with pytest.raises(RunError, match=r"has not begun; continue it with: evospike resume .*fresh"):
+        load(fresh.path)
+    with pytest.raises(RunError, match=r"is not finished; continue it with: evospike resume .*fresh"):
+        evaluate_run(fresh.path)
+    (copy.final_path("genetic", 0) / "result.json").unlink()
+    with pytest.raises(RunError, match=r"training of 'genetic' \(seed 0\) is not finished; continue with"):
+        load(copy.path)
+
+
+def test_damaged_weights_are_refused(copy) -> None:
+    weights = copy.final_path("genetic", 0) / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    for use in (load, evaluate_run):
+        with pytest.raises(CheckpointError, match="weights.safetensors"):
+            use(copy.path)

@@ -1,0 +1,123 @@
+"""Recipes: what is shipped validates, `like` inherits, overrides lie on top, mistakes name the nearest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from evospike.core.errors import SettingsError
+from evospike.jobs.attempt import attempt
+from evospike.jobs.inspection import dry_run, inspect_recipe
+from evospike.jobs.recipe import MOST_BYTES, read_recipe, recipe_from_plain, shipped_recipes
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    def make(text: str, name: str = "mine.toml") -> str:
+        path = tmp_path / name
+        path.write_text(text)
+        return str(path)
+
+    return make
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_a_shipped_recipe_validates_and_its_network_can_be_inspected(name: str) -> None:
+    recipe = read_recipe(name)
+    assert recipe.name == name
+    assert recipe.about
+    assert recipe_from_plain(recipe.to_plain()) == recipe
+    document = inspect_recipe(recipe)
+    assert 0 < document["parameters"]
+    assert sum(layer["dense_parameters"] for layer in document["layers"]) == document["dense_parameters"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_every_shipped_recipe_builds_and_trains_a_step_at_its_real_size(name: str) -> None:
+    tried = attempt(read_recipe(name))
+    assert tried["parameters"] == inspect_recipe(read_recipe(name))["parameters"]
+    assert tried["loss"] > 0
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar10-cpu"])
+def test_the_small_recipes_can_be_attempted(name: str) -> None:
+    tried = attempt(read_recipe(name), images=3)
+    assert (tried["recipe"], tried["images"]) == (name, 3)
+    assert tried["parameters"] == inspect_recipe(read_recipe(name))["parameters"]
+    assert 0 < tried["loss"] < 20
+    assert tried["memory"] > 1 << 20
+
+
+def test_a_file_lies_over_the_shipped_recipe_it_is_like(write) -> None:
+    path = write('like = "digits"\n[encoding]\ngenes = 7\n')
+    mine, base = read_recipe(path), read_recipe("digits")
+    assert (mine.name, mine.about, mine.encoding.genes) == ("mine", "", 7)
+    assert (mine.model, mine.training, mine.evolution) == (base.model, base.training, base.evolution)
+
+
+def test_overrides_lie_over_the_file_and_flags_over_both(write) -> None:
+    path = write("[encoding]\ngenes = 7\n[training]\nepochs = 3\nbatch = 10\n")
+    recipe = read_recipe(path, ["encoding.genes=8", "training.epochs=4", "name=other"], {"training": {"epochs": 5}})
+    assert (recipe.encoding.genes, recipe.training.epochs, recipe.training.batch) == (8, 5, 10)
+    assert recipe.name == "other"
+    assert recipe_from_plain(recipe.to_plain()) == recipe
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = [", "cannot read recipe '.*mine.toml'"),
+        ("x = " + "[" * 3000, "cannot read recipe '.*mine.toml'"),
+        ('like = "digitss"', "recipe 'mine' is like 'digitss', which is not shipped; did you mean 'digits'?"),
+        ("like = 3", "is like '3', which is not shipped"),
+        ("[encodin]\ngenes = 3", "unknown field 'encodin'; did you mean 'encoding'?"),
+        ("[encoding]\ngene = 3", "unknown field 'encoding.gene'; did you mean 'genes'?"),
+        ("[encoding]\ngenes = 0", "zero genes"),
+        ("[encoding]\ngenes = -2", "genes is -2; expected at least 1"),
+        ("[encoding]\ngenes = 2.5", "'encoding.genes' wants a whole number, given 2.5"),
+        ('[encoding]\nkind = "egde"', "'encoding.kind' cannot be 'egde'; did you mean 'edge'?"),
+        ("[wiring]\nencoding_spread = -0.1", "encoding_spread is -0.1; expected a number above 0"),
+        ("[wiring]\nstage_spreads = [0.1, -1]", r"stage_spreads\[1\] is -1.0; expected a number above 0"),
+        ("[training]\nrate = nan", "'training.rate' wants a finite number, given nan"),
+        ("encoding = 3", "'encoding' is a section, given 3"),
+        ("[final]\narms = []", "'arms' is empty"),
+        ('[final]\narms = ["dense", "dense"]', "'arms' names one twice"),
+        ('[final]\narms = ["svd"]', "arm 'svd' starts from the trained arm 'dense'; add it"),
+        ('[final]\narms = "dense"', "'final.arms' wants a list, given 'dense'"),
+        ("[final]\nseeds = 0", "'seeds' must be at least 1, given 0"),
+        ('[wiring]\nkind = "svd"', "starts from the trained dense twin; add 'dense' to final.arms"),
+        ("[run]\nworkers = 0", "'workers' must be at least 1, given 0"),
+        ("[run]\nthreads = -1", "'threads' must not be negative, given -1"),
+        ("[run]\nseed = -1", "'seed' must not be negative"),
+        ('[run]\ndevice = "gpu"', "'device' must be auto, cpu, cuda or cuda:N, given 'gpu'"),
+        ('[data]\nsource = "digit"', "unknown data source 'digit'; did you mean 'digits'?"),
+        ("[evolution]\npopulation = 3", "population=3 is too small to rank; give 4 or more"),
+    ],
+)
+def test_a_recipe_with_a_mistake_is_refused_in_one_line(write, text: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message) as caught:
+        read_recipe(write(text))
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_missing_and_huge_recipes(write, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="unknown recipe 'digit'; did you mean 'digits'?"):
+        read_recipe("digit")
+    with pytest.raises(SettingsError, match="no recipe file at '.*nothing.toml'; give a path to a TOML file, or one of"):
+        read_recipe(str(tmp_path / "nothing.toml"))
+    huge = write("#" * (MOST_BYTES + 1))
+    with pytest.raises(SettingsError, match=f"has {MOST_BYTES + 1} bytes; a recipe has at most {MOST_BYTES}"):
+        read_recipe(huge)
+    Path(huge).write_bytes(b"name = '\xff'")
+    with pytest.raises(SettingsError, match="cannot read recipe"):
+        read_recipe(huge)
+
+
+def test_the_dry_run_counts_what_will_be_trained(tiny) -> None:
+    evolving, training = dry_run(tiny(), "evolve"), dry_run(tiny(), "train")
+    assert evolving["candidate_epochs"] == 4 * 2 + 1
+    assert evolving["final_epochs"] == training["final_epochs"] == 2 * 2
+    assert training["candidate_epochs"] == 0
+    assert evolving["training_samples"] == 160

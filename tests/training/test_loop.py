@@ -1,0 +1,238 @@
+"""The loop: resumed after every step it gives the same bits; what it takes, checks and reports."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from evospike.core.errors import CheckpointError, Interrupted
+from evospike.training.loop import Diverged, Trainer
+from evospike.training.optimiser import rate_at
+
+MODES = [("adamw", 0.0), ("adamw", 0.9), ("sgd", 0.0), ("sgd", 0.9)]
+
+
+class Killed(BaseException):
+    """Ends the process as kill -9 does: nothing is saved."""
+
+
+class StopAt:
+    """A hook that raises once a step is done."""
+
+    def __init__(self, step: int, error: BaseException) -> None:
+        self.step, self.error = step, error
+
+    def after_step(self, step: int, total: int) -> None:
+        if step == self.step:
+            raise self.error
+
+
+@pytest.fixture
+def trainer(tiny_net, tiny_source, roles, settings) -> Callable[..., Trainer]:
+    def validate(net: torch.nn.Module) -> dict[str, float]:
+        assert not net.training
+        x = tiny_source().x
+        with torch.no_grad():
+            return {"validation_loss": float(net(x).square().mean())}
+
+    def make(folder: Path | None = None, hook: StopAt | None = None, net_seed: int = 0, **changes: Any) -> Trainer:
+        options = {"validate": validate, "notify": changes.pop("notify", lambda line: None)}
+        source = changes.pop("source", None) or tiny_source()
+        hooks = [hook] if hook else []
+        return Trainer(
+            tiny_net(net_seed), source, settings(**changes), roles, hooks=hooks, folder=folder, **options
+        )
+
+    return make
+
+
+def bits(trainer: Trainer) -> dict[str, bytes]:
+    return {name: tensor.numpy().tobytes() for name, tensor in trainer.net.state_dict().items()}
+
+
+@pytest.mark.parametrize(("optimiser", "ema"), MODES)
+@pytest.mark.parametrize("end", [Interrupted(2), Killed()], ids=["stopped", "killed"])
+@pytest.mark.parametrize("minutes", [0.0, 5.0], ids=["each step", "each epoch"])
+def test_a_training_that_ends_after_any_step_goes_on_to_the_same_bits(
+    trainer, tmp_path: Path, optimiser: str, ema: float, end: BaseException, minutes: float
+) -> None:
+    how = {"optimiser": optimiser, "ema": ema, "clip": 1.0, "checkpoint_minutes": minutes}
+    unbroken = trainer(**how)
+    history = unbroken.run()
+    assert unbroken.total_steps == 6
+    for step in range(1, 7):
+        folder = tmp_path / str(step)
+        with pytest.raises(type(end)):
+            trainer(folder, StopAt(step, end), **how).run()
+        resumed = trainer(folder, net_seed=9, **how)  # other initial values: all must come from the checkpoint ...
+        if not any(folder.glob("*")):
+            resumed = trainer(folder, **how)  # ... unless none was due yet
+        assert resumed.run().without_times() == history.without_times()
+        assert bits(resumed) == bits(unbroken), step
+        again = trainer(folder, net_seed=9, **how)
+        assert again.run().without_times() == history.without_times()
+        assert bits(again) == bits(unbroken), "a finished training gives its result"
+
+
+def test_a_training_stopped_after_every_single_step_gives_the_same_bits(trainer, tmp_path: Path) -> None:
+    unbroken = trainer(ema=0.9)
+    history = unbroken.run()
+    for step in range(1, 7):
+        with pytest.raises(Interrupted):
+            trainer(tmp_path, StopAt(step, Interrupted(15)), ema=0.9).run()
+    last = trainer(tmp_path, ema=0.9)
+    assert last.run().without_times() == history.without_times()
+    assert bits(last) == bits(unbroken)
+
+
+def test_a_damaged_newest_checkpoint_costs_one_checkpoint_only(trainer, tmp_path: Path) -> None:
+    unbroken = trainer()
+    unbroken.run()
+    with pytest.raises(Killed):
+        trainer(tmp_path, StopAt(5, Killed())).run()
+    newest = tmp_path / "step-000000004.weights.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-3])
+    lines: list[str] = []
+    resumed = trainer(tmp_path, notify=lines.append)
+    resumed.run()
+    assert bits(resumed) == bits(unbroken)
+    assert [line.partition(":")[0] for line in lines] == ["checkpoint of step 4 passed over"]
+
+
+def test_a_checkpoint_of_another_network_is_refused(trainer, tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        trainer(tmp_path, StopAt(2, Killed())).run()
+    other = trainer(tmp_path)
+    other.net.out = torch.nn.Linear(5, 3)
+    with pytest.raises(CheckpointError, match="is not of this training .*delete it to train from the start"):
+        other.run()
+    with pytest.raises(CheckpointError, match="is not of this training"):
+        trainer(tmp_path, ema=0.9).run()  # it holds no averages
+
+
+def test_a_failed_save_leaves_a_training_that_can_be_resumed(
+    trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unbroken = trainer()
+    unbroken.run()
+    with monkeypatch.context() as patch:
+        calls = iter(range(100))
+        original = __import__("os").replace
+
+        def full(*args: Any) -> None:
+            if next(calls) == 3:  # the state of the second epoch
+                raise OSError(28, "No space left on device")
+            original(*args)
+
+        patch.setattr("os.replace", full)
+        with pytest.raises(OSError, match="No space left"):
+            trainer(tmp_path).run()
+    resumed = trainer(tmp_path)
+    resumed.run()
+    assert bits(resumed) == bits(unbroken)
+
+
+def test_batches_are_whole_and_follow_the_epochs_order(trainer, tiny_source) -> None:
+    source = tiny_source()
+    made = trainer(source=source, epochs=2)
+    assert (made.steps_per_epoch, made.total_steps) == (2, 4)
+    made.run()
+    orders = {epoch: source.order(epoch).tolist() for epoch in range(2)}
+    assert source.taken == [(e, orders[e][i : i + 4]) for e in range(2) for i in (0, 4)]
+
+
+def test_a_set_smaller_than_a_batch_is_one_batch(trainer, tiny_source) -> None:
+    source = tiny_source(3)
+    made = trainer(source=source, batch=64, epochs=1)
+    assert made.steps_per_epoch == 1
+    made.run()
+    assert [len(positions) for _, positions in source.taken] == [3]
+
+
+def test_the_history_has_the_mean_loss_and_the_last_rate_of_each_epoch(trainer, settings) -> None:
+    made = trainer()
+    losses: list[float] = []
+    original = made._train_step
+
+    def spy(x, y) -> None:
+        before = float(made._loss_sum)
+        original(x, y)
+        losses.append(float(made._loss_sum) - before)
+
+    made._train_step = spy
+    history = made.run()
+    assert [record["epoch"] for record in history.epochs] == [0.0, 1.0, 2.0]
+    assert [record["loss"] for record in history.epochs] == pytest.approx(
+        [(losses[i] + losses[i + 1]) / 2 for i in (0, 2, 4)]
+    )
+    assert [record["rate"] for record in history.epochs] == [rate_at(i, 2, settings()) for i in (1, 3, 5)]
+    assert all(record["seconds"] >= 0 and "validation_loss" in record for record in history.epochs)
+    assert not made.net.training
+
+
+def test_with_ema_the_averaged_weights_are_judged_and_kept(trainer) -> None:
+    plain, averaged = trainer(), trainer(ema=0.9)
+    plain.run()
+    average = averaged.average
+    averaged.run()
+    assert average is not None
+    for name, parameter in averaged.net.named_parameters():
+        assert torch.equal(parameter, average.tensors[name])
+        assert not torch.equal(parameter, dict(plain.net.named_parameters())[name])
+    last = averaged.history.epochs[-1]["validation_loss"]
+    assert last == averaged._validate(averaged.net)["validation_loss"]
+
+
+def test_clipping_bounds_the_gradient(trainer) -> None:
+    made = trainer(clip=0.01, epochs=1)
+    made.run()
+    gradients = [p.grad for p in made.net.parameters()]
+    assert float(torch.nn.utils.get_total_norm(gradients)) <= 0.01 * (1 + 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("input", "the loss is not finite at step 0; lower training.rate or set training.clip"),
+        ("gradient", "a gradient is not finite at step 0"),
+        ("parameter", "a parameter is not finite after epoch 0; lower training.rate"),
+    ],
+)
+def test_numbers_that_are_not_finite_end_the_training(trainer, tmp_path: Path, where: str, message: str) -> None:
+    made = trainer(tmp_path)
+    if where == "input":
+        made.source.x.fill_(math.inf)
+    elif where == "gradient":
+        made.net.genes.register_hook(lambda grad: grad * math.nan)
+    else:
+        original = made.optimiser.step
+
+        def spoil() -> None:
+            original()
+            if made.step == 1:
+                with torch.no_grad():
+                    made.net.out.bias[0] = math.nan
+
+        made.optimiser.step = spoil
+    with pytest.raises(Diverged, match=message):
+        made.run()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_validation_that_is_not_finite_ends_the_training(trainer, tmp_path: Path) -> None:
+    made = trainer(tmp_path)
+    made._validate = lambda net: {"validation_loss": math.inf}
+    with pytest.raises(Diverged, match="validation_loss is not finite at step 2"):
+        made.run()
+
+
+def test_other_checkpoint_times_give_the_same_result(trainer, tmp_path: Path) -> None:
+    often, seldom, never = trainer(tmp_path / "a", checkpoint_minutes=0.0), trainer(tmp_path / "b"), trainer()
+    for made in (often, seldom, never):
+        made.run()
+    assert bits(often) == bits(seldom) == bits(never)
