@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
+import evospike.jobs.final as final_module
 from evospike.core.errors import CheckpointError, RunError
 from evospike.core.files import digest_tensors, load_tensors
 from evospike.data.task import Task
 from evospike.jobs.final import load_weights, stored_result, train_arm
 from evospike.jobs.folder import RunFolder, create_run
+from evospike.measure.accuracy import Evaluation
+from evospike.measure.spikes import SpikeCount
 from evospike.training.checkpoint import saved_steps
 from evospike.training.loop import Diverged
 
@@ -64,8 +68,6 @@ def test_the_test_split_is_read_once_after_the_last_step(workshop, run, monkeypa
 
 
 def test_without_a_test_split_the_validation_split_is_measured(workshop, run) -> None:
-    from dataclasses import replace
-
     shop = workshop("training.epochs=1")
     without = replace(shop, task=replace(shop.task, test_opener=None))
     assert train_arm(without, run, "genetic", 0, None)["test_samples"] == len(shop.task.validation)
@@ -144,13 +146,11 @@ def test_a_diverging_training_says_so(workshop, run) -> None:
 
 def test_a_network_whose_test_loss_is_not_finite_has_diverged(workshop, run, monkeypatch: pytest.MonkeyPatch) -> None:
     shop = workshop("training.epochs=1")
-    batches = type(shop).batches
 
-    def broken(self, images, size=256):
-        for x, labels in batches(self, images, size):
-            yield (x * torch.nan if len(images) == 60 else x), labels
+    def overflowing(net, batches, count_spikes=True) -> Evaluation:
+        return Evaluation(0.1, 2.3 if not count_spikes else math.inf, 60, SpikeCount())
 
-    monkeypatch.setattr(type(shop), "batches", broken)
+    monkeypatch.setattr(final_module, "evaluate", overflowing)
     with pytest.raises(Diverged, match="the loss of the trained network is not finite"):
         train_arm(shop, run, "genetic", 0, None)
     assert stored_result(run.final_path("genetic", 0)) is None

@@ -105,7 +105,9 @@ def test_a_recipe_with_a_mistake_is_refused_in_one_line(write, text: str, messag
 def test_unknown_missing_and_huge_recipes(write, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="unknown recipe 'digit'; did you mean 'digits'?"):
         read_recipe("digit")
-    with pytest.raises(SettingsError, match="no recipe file at '.*nothing.toml'; give a path to a TOML file, or one of"):
+    with pytest.raises(
+        SettingsError, match="no recipe file at '.*nothing.toml'; give a path to a TOML file, or one of"
+    ):
         read_recipe(str(tmp_path / "nothing.toml"))
     huge = write("#" * (MOST_BYTES + 1))
     with pytest.raises(SettingsError, match=f"has {MOST_BYTES + 1} bytes; a recipe has at most {MOST_BYTES}"):

@@ -44,9 +44,7 @@ def trainer(tiny_net, tiny_source, roles, settings) -> Callable[..., Trainer]:
         options = {"validate": validate, "notify": changes.pop("notify", lambda line: None)}
         source = changes.pop("source", None) or tiny_source()
         hooks = [hook] if hook else []
-        return Trainer(
-            tiny_net(net_seed), source, settings(**changes), roles, hooks=hooks, folder=folder, **options
-        )
+        return Trainer(tiny_net(net_seed), source, settings(**changes), roles, hooks=hooks, folder=folder, **options)
 
     return make
 

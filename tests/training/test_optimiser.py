@@ -66,7 +66,9 @@ def test_the_warm_up_rises_linearly_and_the_cosine_ends_at_the_final_rate() -> N
 
 def test_schedules_at_their_limits() -> None:
     none = TrainingSettings(epochs=2, rate=1.0, warmup_epochs=0.0)
-    assert [rate_at(step, 2, none) for step in range(4)] == pytest.approx([1.0, *(0.5 + 0.5**1.5 * s for s in (1, 0, -1))])
+    assert [rate_at(step, 2, none) for step in range(4)] == pytest.approx(
+        [1.0, *(0.5 + 0.5**1.5 * s for s in (1, 0, -1))]
+    )
     only_warmup = TrainingSettings(epochs=1, rate=1.0, warmup_epochs=5.0)
     assert [rate_at(step, 3, only_warmup) for step in range(3)] == pytest.approx([0.25, 0.5, 0.75])
     assert rate_at(0, 1, TrainingSettings(epochs=1, rate=1.0, warmup_epochs=0.0)) == 1.0

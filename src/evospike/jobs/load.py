@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from evospike.core.errors import RunError
+from evospike.core.files import load_tensors
 from evospike.data.task import load_task
-from evospike.jobs.final import load_weights, stored_result
+from evospike.jobs.final import WEIGHTS, load_weights, stored_result
 from evospike.jobs.folder import RunFolder, open_run
 from evospike.jobs.plan import Plan, resolve_device
 from evospike.jobs.workshop import Workshop, parameter_count
@@ -113,7 +114,8 @@ def _trained(folder: RunFolder, shop: Workshop, arm: str, repeat: int) -> Networ
             f"run has no training of '{arm}' with seed {repeat}; arms: {known}; seeds: {shop.recipe.final.seeds}"
         )
     if stored_result(where) is None:
-        load_weights(nn.Module(), where)  # says what is wrong with the file, when that is the reason
+        if (where / WEIGHTS).exists():
+            load_tensors(where / WEIGHTS)  # says what is wrong with the file, when that is the reason
         raise RunError(
             f"training of '{arm}' (seed {repeat}) is not finished; continue with: evospike resume {folder.path}"
         )

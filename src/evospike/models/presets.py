@@ -69,19 +69,17 @@ def small32(
 ) -> NetworkSpec:
     """A stem and 3x3 convolutions for images of about 32x32, sized for two CPU cores.
 
-    The stem and the last convolution before each reduction pool their *current*, before the neuron: neurons run at the
-    smaller size and every later convolution reads binary spikes. Widths: the stem, then one or two convolutions a
-    stage; a wider pair starts a new stage.
+    The stem pools its *current*, before the neuron, and every second later convolution halves the size by its stride:
+    all convolutions but the stem read binary spikes, and none works at full size over time. Widths: the stem, then
+    one convolution each; the second, fourth, ... of these reduce, the last never does.
     """
     b = SpecBuilder("small32", input_shape, classes, events=events)
     norm = b.conv_norm("stem.", INPUT, channels[0], role="stem")
     x = b.node("stem.neuron", "neuron", b.node("stem.pool", "avgpool", norm))
     body = list(channels[1:])
     for i, width in enumerate(body):
-        norm = b.conv_norm(f"body.{i}.", x, width)
-        if i + 1 < len(body) and i % 2 == 1:
-            norm = b.node(f"body.{i}.pool", "avgpool", norm)
-        x = b.node(f"body.{i}.neuron", "neuron", norm)
+        reduces = i % 2 == 1 and i + 1 < len(body)
+        x = b.conv_norm_neuron(f"body.{i}.", x, width, stride=2 if reduces else 1)
     return _classify(b, b.node("pool", "global_pool", x), classes, readout)
 
 
