@@ -258,7 +258,7 @@ def report(figures: Figures, seconds: float) -> str:
     ]
     in_evolution = sum(kill.phase == "evolution" for kill in figures.kills)
     lines += [
-        f"kills: {len(figures.kills)} ({in_evolution} in evolution, {len(figures.kills) - in_evolution} in final training)",
+        f"kills: {len(figures.kills)}, {in_evolution} of them in the evolution, the others in the final training",
         f"aims missed because the run was over: {figures.missed}",
         f"rounds equal to the unbroken run, bit for bit: {figures.equal} of {figures.rounds}",
         f"workers that outlived their driver: {figures.orphans}",

@@ -21,6 +21,7 @@ _HOMES = {
     "SpikingNeuron": "evospike.layers.spiking",
     "NetworkSpec": "evospike.models.spec",
     "SpecBuilder": "evospike.models.spec",
+    "Edge": "evospike.models.spec",
     "build": "evospike.models.build",
     "load": "evospike.jobs.load",
     "EvospikeError": "evospike.core.errors",
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from evospike.jobs.load import load as load
     from evospike.layers.spiking import SpikingNeuron as SpikingNeuron
     from evospike.models.build import build as build
+    from evospike.models.spec import Edge as Edge
     from evospike.models.spec import NetworkSpec as NetworkSpec
     from evospike.models.spec import SpecBuilder as SpecBuilder
     from evospike.neurons.settings import NeuronSettings as NeuronSettings

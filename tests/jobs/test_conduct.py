@@ -128,9 +128,8 @@ def test_the_test_split_is_opened_once_and_only_at_the_end(tiny, tmp_path: Path,
 
 def test_a_folder_of_a_live_process_is_refused(copy, tiny) -> None:
     before = sorted(path.name for path in copy.path.iterdir())
-    with RunLock(copy.path):
-        with pytest.raises(RunError, match=r"copy.* process \d+"):
-            conduct(copy, tiny(), quiet=True)
+    with RunLock(copy.path), pytest.raises(RunError, match=r"copy.* process \d+"):
+        conduct(copy, tiny(), quiet=True)
     assert sorted(path.name for path in copy.path.iterdir()) == before
 
 
@@ -139,7 +138,7 @@ def test_data_that_changed_since_are_refused(copy, tiny) -> None:
     assert plan is not None
     write_record(copy.path / "plan.json", {**plan, "data": {**plan["data"], "train": "0" * 32}})
     with pytest.raises(
-        RunError, match='the data changed since the run began .train: "000.*; restore it or start a new'
+        RunError, match=r'the data changed since the run began .train: "000.*; restore it or start a new'
     ):
         conduct(copy, tiny(), quiet=True)
 
@@ -184,7 +183,7 @@ def test_a_full_disk_costs_no_work_that_was_saved(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, call, full)
-        with pytest.raises((OSError, RunError), match="No space left on device"):
+        with pytest.raises((OSError, RunError), match=r"No space left on device"):
             conduct(run, recipe, quiet=True)
     assert not (run.path / "run.lock").exists()
     assert conduct(run, recipe, quiet=True)["digest"] == result["digest"]

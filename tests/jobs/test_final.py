@@ -118,20 +118,20 @@ def test_with_every_checkpoint_damaged_the_error_says_what_to_do(workshop, run) 
         train_arm(shop, run, "dense", 0, None, hooks=[KillAt(9)])
     for path in run.final_path("dense", 0).iterdir():
         path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(CheckpointError, match="no whole checkpoint in .*dense-0.*train from the start"):
+    with pytest.raises(CheckpointError, match=r"no whole checkpoint in .*dense-0.*train from the start"):
         train_arm(shop, run, "dense", 0, None)
 
 
 def test_weights_of_another_network_do_not_fit(workshop, trained) -> None:
     finished, _ = trained
     other = workshop().network("dense", ("final", 0))
-    with pytest.raises(CheckpointError, match="do not fit the run's network"):
+    with pytest.raises(CheckpointError, match=r"do not fit the run's network"):
         load_weights(other, finished.final_path("genetic", 0))
 
 
 def test_the_svd_arm_needs_its_trained_twin(workshop, run) -> None:
     shop = workshop("final.arms=['dense','svd']", "training.epochs=1", "training.rate=1e-9", "encoding.genes=40")
-    with pytest.raises(RunError, match="starts from the trained dense twin, which .* does not have; train it first"):
+    with pytest.raises(RunError, match=r"starts from the trained dense twin, which .* does not have; train it first"):
         train_arm(shop, run, "svd", 0, None)
     dense = train_arm(shop, run, "dense", 0, None)
     svd = train_arm(shop, run, "svd", 0, None)
@@ -151,6 +151,6 @@ def test_a_network_whose_test_loss_is_not_finite_has_diverged(workshop, run, mon
         return Evaluation(0.1, 2.3 if not count_spikes else math.inf, 60, SpikeCount())
 
     monkeypatch.setattr(final_module, "evaluate", overflowing)
-    with pytest.raises(Diverged, match="the loss of the trained network is not finite"):
+    with pytest.raises(Diverged, match=r"the loss of the trained network is not finite"):
         train_arm(shop, run, "genetic", 0, None)
     assert stored_result(run.final_path("genetic", 0)) is None

@@ -36,7 +36,7 @@ def test_moments_are_seeded_and_take_turns(soak_kill: ModuleType) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
 def test_a_run_killed_three_times_ends_as_the_unbroken_one(soak_kill: ModuleType, tmp_path: Path) -> None:
-    figures = soak_kill.soak(tmp_path, kills=3, seed=1)
+    figures = soak_kill.soak(tmp_path, kills=3, seed=1, workers=1)
     text = soak_kill.report(figures, 0.0)
     assert figures.differences == [], text
     assert (figures.equal, figures.rounds, figures.orphans) == (1, 1, 0), text

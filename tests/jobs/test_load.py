@@ -73,5 +73,5 @@ def test_damaged_weights_are_refused(copy) -> None:
     weights = copy.final_path("genetic", 0) / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     for use in (load, evaluate_run):
-        with pytest.raises(CheckpointError, match="weights.safetensors"):
+        with pytest.raises(CheckpointError, match=r"weights.safetensors"):
             use(copy.path)

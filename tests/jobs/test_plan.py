@@ -51,7 +51,7 @@ def test_a_short_job_asks_for_no_compiler(compiler, capsys) -> None:
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert resolve_device("auto") == resolve_device("cpu") == "cpu"
-    with pytest.raises(RunError, match="run.device is 'cuda:1' but there is no CUDA device; set run.device=auto"):
+    with pytest.raises(RunError, match=r"run.device is 'cuda:1' but there is no CUDA device; set run.device=auto"):
         resolve_device("cuda:1")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -82,7 +82,7 @@ def test_workers_do_not_enter_the_plan(workshop) -> None:
 def test_an_altered_plan_is_refused(workshop, name: str) -> None:
     plain = workshop().plan.to_plain()
     for altered in ({**plain, name: None}, {key: plain[key] for key in plain if key != name}, {**plain, "extra": 1}):
-        with pytest.raises(RunError, match="plan.json of the run was altered; restore it or start a new run"):
+        with pytest.raises(RunError, match=r"plan.json of the run was altered; restore it or start a new run"):
             Plan.from_plain(altered)
 
 

@@ -29,7 +29,7 @@ def test_a_shipped_recipe_validates_and_its_network_can_be_inspected(name: str) 
     assert recipe.about
     assert recipe_from_plain(recipe.to_plain()) == recipe
     document = inspect_recipe(recipe)
-    assert 0 < document["parameters"]
+    assert document["parameters"] > 0
     assert sum(layer["dense_parameters"] for layer in document["layers"]) == document["dense_parameters"]
 
 
@@ -103,17 +103,17 @@ def test_a_recipe_with_a_mistake_is_refused_in_one_line(write, text: str, messag
 
 
 def test_unknown_missing_and_huge_recipes(write, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="unknown recipe 'digit'; did you mean 'digits'?"):
+    with pytest.raises(SettingsError, match=r"unknown recipe 'digit'; did you mean 'digits'?"):
         read_recipe("digit")
     with pytest.raises(
-        SettingsError, match="no recipe file at '.*nothing.toml'; give a path to a TOML file, or one of"
+        SettingsError, match=r"no recipe file at '.*nothing.toml'; give a path to a TOML file, or one of"
     ):
         read_recipe(str(tmp_path / "nothing.toml"))
     huge = write("#" * (MOST_BYTES + 1))
     with pytest.raises(SettingsError, match=f"has {MOST_BYTES + 1} bytes; a recipe has at most {MOST_BYTES}"):
         read_recipe(huge)
     Path(huge).write_bytes(b"name = '\xff'")
-    with pytest.raises(SettingsError, match="cannot read recipe"):
+    with pytest.raises(SettingsError, match=r"cannot read recipe"):
         read_recipe(huge)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from evospike.core.errors import ShapeError
 from evospike.measure.spikes import SpikeCount, counting
 
 # first layer: 2 + 1, 0 + 4 spikes; second layer (0.75 a spike): 1 + 0, 0 + 2
@@ -36,9 +37,11 @@ def test_the_observer_is_put_back(hand) -> None:
     def own(*_: object) -> None: ...
 
     hand.observer = own
-    with pytest.raises(RuntimeError, match="inside"), counting(hand):
-        assert hand.observer is not own
-        raise RuntimeError("inside")
+    with counting(hand) as count:
+        assert hand.observer is count
+    assert hand.observer is own
+    with pytest.raises(ShapeError), counting(hand):
+        hand(IMAGES[0])
     assert hand.observer is own
 
 

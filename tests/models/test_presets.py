@@ -12,6 +12,7 @@ from evospike.models.build import build
 from evospike.models.network import Network
 from evospike.models.presets import PRESETS, make_spec
 from evospike.models.settings import ModelSettings
+from evospike.models.shapes import infer_shapes
 from evospike.models.spec import INPUT, NetworkSpec
 
 ODD: dict[str, tuple[tuple[int, int, int], int, dict[str, Any]]] = {
@@ -121,12 +122,16 @@ def test_roles(preset: str) -> None:
     assert len(hidden) == (preset in ("resnet18h", "resnet19", "resnet19w"))
 
 
-def test_small32_pools_currents() -> None:
+def test_small32_works_at_full_size_only_before_time_begins() -> None:
     spec = PRESETS["small32"]((3, 32, 32), 10)
-    pools = [node for node in spec.nodes if node.op == "avgpool"]
-    assert [node.name for node in pools] == ["stem.pool", "body.1.pool", "body.3.pool"]
-    assert all(spec[node.inputs[0].source].op == "norm" for node in pools)
-    assert all([reader.op for reader in spec.readers(node.name)] == ["neuron"] for node in pools)
+    shapes = infer_shapes(spec)
+    (pool,) = [node for node in spec.nodes if node.op == "avgpool"]
+    assert spec[pool.inputs[0].source].op == "norm"
+    assert [reader.op for reader in spec.readers(pool.name)] == ["neuron"]
+    body = [node for node in spec.nodes if node.op == "conv" and node.args["role"] == "body"]
+    assert [node.args["stride"] for node in body] == [1, 2, 1, 2, 1]
+    assert [shapes[node.name][1] for node in body] == [16, 8, 8, 4, 4]
+    assert all(spec[node.inputs[0].source].op == "neuron" for node in body)
 
 
 def test_make_spec_hands_the_choices_on() -> None:

@@ -177,7 +177,7 @@ def test_refusals_name_the_layer(nodes: Any, message: str) -> None:
     ("preset", "size", "layer"),
     [
         ("small8", 1, "conv2.pool"),
-        ("small32", 7, "body.3.pool"),
+        ("small32", 1, "stem.pool"),
         ("cifarnet", 7, "conv6.pool"),
         ("vgg16", 31, "conv13.pool"),
         ("vggsnn", 15, "conv8.pool"),

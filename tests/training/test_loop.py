@@ -107,9 +107,9 @@ def test_a_checkpoint_of_another_network_is_refused(trainer, tmp_path: Path) -> 
         trainer(tmp_path, StopAt(2, Killed())).run()
     other = trainer(tmp_path)
     other.net.out = torch.nn.Linear(5, 3)
-    with pytest.raises(CheckpointError, match="is not of this training .*delete it to train from the start"):
+    with pytest.raises(CheckpointError, match=r"is not of this training .*delete it to train from the start"):
         other.run()
-    with pytest.raises(CheckpointError, match="is not of this training"):
+    with pytest.raises(CheckpointError, match=r"is not of this training"):
         trainer(tmp_path, ema=0.9).run()  # it holds no averages
 
 
@@ -128,7 +128,7 @@ def test_a_failed_save_leaves_a_training_that_can_be_resumed(
             original(*args)
 
         patch.setattr("os.replace", full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(OSError, match=r"No space left"):
             trainer(tmp_path).run()
     resumed = trainer(tmp_path)
     resumed.run()
@@ -225,7 +225,7 @@ def test_numbers_that_are_not_finite_end_the_training(trainer, tmp_path: Path, w
 def test_a_validation_that_is_not_finite_ends_the_training(trainer, tmp_path: Path) -> None:
     made = trainer(tmp_path)
     made._validate = lambda net: {"validation_loss": math.inf}
-    with pytest.raises(Diverged, match="validation_loss is not finite at step 2"):
+    with pytest.raises(Diverged, match=r"validation_loss is not finite at step 2"):
         made.run()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -30,7 +31,7 @@ def test_every_role_has_its_own_rate_and_decay(tiny_net, roles, settings, kind: 
     assert {role: group["scale"] for role, group in found.items() if group["scale"] != 1.0} == {"genes": 0.5}
     held = {role: [id(p) for p in group["params"]] for role, group in found.items()}
     assert held["genes"] == [id(net.genes)]
-    assert sorted(sum(held.values(), [])) == sorted(id(p) for p in net.parameters())
+    assert sorted(i for ids in held.values() for i in ids) == sorted(id(p) for p in net.parameters())
 
 
 def test_frozen_parameters_are_left_out(tiny_net, roles, settings) -> None:
@@ -61,7 +62,7 @@ def test_the_warm_up_rises_linearly_and_the_cosine_ends_at_the_final_rate() -> N
     assert rates[40] == pytest.approx(0.08)
     middle = 0.8 * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * 17 / 34)))
     assert rates[23] == pytest.approx(middle)
-    assert all(a > b for a, b in zip(rates[6:], rates[7:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(rates[6:]))
 
 
 def test_schedules_at_their_limits() -> None:

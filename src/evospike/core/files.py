@@ -94,8 +94,18 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
     }
     checksum = digest_json([digest_tensors(plain), dict(metadata or {})])
-    write_atomic(path, save(plain, metadata={**(metadata or {}), _CHECKSUM: checksum}))
+    write_atomic(path, _in_one_order(save(plain, metadata={**(metadata or {}), _CHECKSUM: checksum})))
     return checksum
+
+
+def _in_one_order(data: bytes) -> bytes:
+    """The same safetensors file with its metadata sorted: safetensors writes them in an order that changes."""
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join([len(text).to_bytes(8, "little"), text, data[start:]])
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

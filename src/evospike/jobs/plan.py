@@ -15,7 +15,6 @@ import torch
 
 from evospike.core.errors import RunError
 from evospike.core.progress import tell
-from evospike.core.progress import tell
 from evospike.data.task import Task
 from evospike.genetic.contraction import plan_contractions
 from evospike.genetic.encode import encode_with

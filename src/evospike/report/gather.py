@@ -1,0 +1,239 @@
+"""A run folder as plain records: what the page shows, and of an unfinished run what is there."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from evospike.core.errors import EvospikeError, RunError
+from evospike.jobs.folder import RunFolder
+from evospike.jobs.recipe import Recipe
+from evospike.jobs.results import half_interval
+from evospike.report.history import History, read_history
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One row of the comparison. difference: mean over paired seeds against the first arm, None for that arm itself.
+
+    interval, difference_interval: half of the 95 % interval, None with fewer than two seeds.
+    """
+
+    name: str
+    test_accuracy: float
+    interval: float | None
+    seeds: tuple[float, ...]
+    parameters: int
+    dense_parameters: int
+    firing_rate: float
+    seconds: float
+    difference: float | None = None
+    difference_interval: float | None = None
+
+    @property
+    def share(self) -> float:
+        """Parameters as a share of the dense twin's."""
+        return self.parameters / self.dense_parameters
+
+    @property
+    def significant(self) -> bool | None:
+        """Whether the interval of the difference leaves out zero; None where there is no interval."""
+        if self.difference is None or self.difference_interval is None:
+            return None
+        return abs(self.difference) > self.difference_interval
+
+
+@dataclass(frozen=True)
+class Training:
+    """A finished final training. epochs: its records, as `training.loop.History` has them."""
+
+    arm: str
+    repeat: int
+    epochs: tuple[Mapping[str, float], ...]
+    layer_rates: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one layer holds. order: how it is contracted, empty for one that stores its weights."""
+
+    name: str
+    op: str
+    encoding: str
+    order: str
+    parameters: int
+    dense_parameters: int
+
+
+@dataclass(frozen=True)
+class Network:
+    """The network of the first genetic arm, counted from the plan's specification."""
+
+    name: str
+    digest: str
+    parameters: int
+    dense_parameters: int
+    encoding_parameters: int
+    gene_parameters: int
+    layers: tuple[Layer, ...]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything the page shows. result, plan: the documents of the folder, None when not written yet."""
+
+    path: str
+    record: Mapping[str, Any]
+    recipe: Recipe
+    plan: Mapping[str, Any] | None
+    result: Mapping[str, Any] | None
+    history: History | None
+    arms: tuple[Arm, ...]
+    trainings: tuple[Training, ...]
+    network: Network | None
+
+    @property
+    def finished(self) -> bool:
+        return self.result is not None
+
+    @property
+    def evolves(self) -> bool:
+        return self.record.get("verb") == "evolve" and self.recipe.evolution.mode != "random"
+
+
+def gather(run: RunFolder) -> Facts:
+    """Read a run folder. Raises: RunError, StoreError, SettingsError naming the file that was altered."""
+    recipe = run.recipe
+    plan, result = run.read("plan.json"), run.read("result.json")
+    finals = _finals(run, recipe)
+    try:
+        arms = _partial_arms(finals) if result is None else tuple(_arm(arm) for arm in result["arms"])
+        trainings = tuple(
+            Training(final["arm"], final["repeat"], tuple(final["history"]), final["layer_rates"]) for final in finals
+        )
+        network = None if plan is None else _network(recipe, plan["spec"], plan["contractions"])
+    except EvospikeError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(
+            f"a result or the plan in '{run.path}' has an unexpected form ({type(error).__name__}: {error}); "
+            "the file was altered, restore it or start a new run"
+        ) from None
+    history = read_history(run, recipe.evolution)
+    return Facts(str(run.path), run.record, recipe, plan, result, history, arms, trainings, network)
+
+
+def again(facts: Facts) -> tuple[str, bool]:
+    """The command that repeats the run in a new folder, and whether it needs the recipe of the page as recipe.toml."""
+    command = [str(part) for part in facts.record.get("command") or []]
+    verb = str(facts.record["verb"])
+    if command[:1] != [verb]:
+        return f"evospike {shlex.quote(verb)} recipe.toml", True
+    kept: list[str] = []
+    skip = False
+    for part in command:
+        if skip or part.startswith("--output="):
+            skip = False
+        elif part in ("-o", "--output"):
+            skip = True
+        else:
+            kept.append(part)
+    return shlex.join(["evospike", *kept]), False
+
+
+def recipe_text(values: Mapping[str, Any], where: str = "") -> str:
+    """A recipe as TOML that `evospike` reads back to the same recipe."""
+    lines = [f"[{where}]"] if where else []
+    lines += [f"{key} = {_toml(v)}" for key, v in values.items() if v is not None and not isinstance(v, Mapping)]
+    sections = [
+        recipe_text(value, f"{where}.{key}".lstrip(".")) for key, value in values.items() if isinstance(value, Mapping)
+    ]
+    return "\n\n".join(["\n".join(lines), *sections])
+
+
+def _toml(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _finals(run: RunFolder, recipe: Recipe) -> list[dict[str, Any]]:
+    """Results of the final trainings that are done, in the order of arms and seeds."""
+    found = []
+    for arm in recipe.final.arms:
+        for repeat in range(recipe.final.seeds):
+            result = run.read(str(run.final_path(arm, repeat).relative_to(run.path) / "result.json"))
+            if result is not None:
+                found.append(result)
+    return found
+
+
+def _arm(row: Mapping[str, Any]) -> Arm:
+    names = ("test_accuracy", "interval", "parameters", "dense_parameters", "firing_rate", "seconds")
+    return Arm(
+        name=str(row["arm"]),
+        seeds=tuple(row["seeds"]),
+        difference=row.get("difference"),
+        difference_interval=row.get("difference_interval"),
+        **{name: row[name] for name in names},
+    )
+
+
+def _partial_arms(finals: Sequence[Mapping[str, Any]]) -> tuple[Arm, ...]:
+    """The comparison as far as it goes; differences over the seeds that both arms have."""
+    names = list(dict.fromkeys(final["arm"] for final in finals))
+    seeds = {name: {f["repeat"]: f["test_accuracy"] for f in finals if f["arm"] == name} for name in names}
+    arms = []
+    for name in names:
+        own = [final for final in finals if final["arm"] == name]
+        accuracies = list(seeds[name].values())
+        first = seeds[names[0]]
+        paired = [value - first[repeat] for repeat, value in seeds[name].items() if repeat in first]
+        compared = name != names[0] and bool(paired)
+        arms.append(
+            Arm(
+                name=name,
+                test_accuracy=fmean(accuracies),
+                interval=half_interval(accuracies),
+                seeds=tuple(accuracies),
+                parameters=own[0]["parameters"],
+                dense_parameters=own[0]["dense_parameters"],
+                firing_rate=fmean(final["firing_rate"] for final in own),
+                seconds=fmean(final["seconds"] for final in own),
+                difference=fmean(paired) if compared else None,
+                difference_interval=half_interval(paired) if compared else None,
+            )
+        )
+    return tuple(arms)
+
+
+def _network(recipe: Recipe, text: str, orders: Mapping[str, str]) -> Network:
+    """Counts of the recipe's own encoding, from the plan's specification; needs no data, builds nothing."""
+    from evospike.genetic.encode import encoded_parameters  # the one import of torch, for its counting rules
+    from evospike.models.spec import NetworkSpec
+
+    spec = NetworkSpec.from_json(text)
+    counted = encoded_parameters(spec, recipe.encoding)
+    layers = tuple(
+        Layer(
+            name=layer.name,
+            op=spec[layer.name].op,
+            encoding=recipe.encoding.kind if layer.kind == "encoded" else "stored",
+            order=orders.get(layer.name, ""),
+            parameters=layer.parameters,
+            dense_parameters=layer.dense_parameters,
+        )
+        for layer in counted.layers
+        if layer.dense_parameters
+    )
+    return Network(
+        name=spec.name,
+        digest=spec.digest(),
+        parameters=counted.total,
+        dense_parameters=sum(layer.dense_parameters for layer in layers),
+        encoding_parameters=counted.encodings,
+        gene_parameters=counted.genes,
+        layers=layers,
+    )

@@ -1,0 +1,205 @@
+"""The evolution of a run, read from its store: candidates with their rank, generations, finalists, winner.
+
+Fitness and ranks are computed anew from the raw terms, as `evolution.study` does; the store holds neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+
+from evospike.core.errors import RunError
+from evospike.evolution.fitness import LOSS_TERMS, TermWeights, fitness, loss_spread, ranks, term_weights
+from evospike.evolution.records import Genotype, Score
+from evospike.evolution.settings import EvolutionSettings
+from evospike.evolution.store import Recorded, Store
+from evospike.evolution.study import WINNER
+from evospike.jobs.folder import RunFolder
+
+_LOG = "log10 "
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One candidate. place: rank by fitness within its own generation, from 1; None when it cannot be ranked.
+
+    values: what was varied, by label; numbers that the strategy varies as log10 are shown as the number itself.
+    share: that rank from 0 (best of its generation) to 1 (worst usable one), for colours.
+    """
+
+    generation: int
+    index: int
+    values: Mapping[str, float]
+    status: str
+    reason: str
+    terms: Mapping[str, float | None]
+    fitness: float | None
+    place: int | None
+    share: float | None
+
+    @property
+    def ok(self) -> bool:
+        return self.place is not None
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One generation as far as it is recorded; the weights hold for it alone."""
+
+    number: int
+    asked: int
+    candidates: tuple[Candidate, ...]
+    weights: TermWeights
+    loss_term: str
+
+    @property
+    def complete(self) -> bool:
+        return len(self.candidates) == self.asked
+
+    @property
+    def failed(self) -> int:
+        """How many gave no usable score."""
+        return sum(not candidate.ok for candidate in self.candidates)
+
+    @property
+    def losses(self) -> list[float]:
+        return self.measured(self.loss_term)
+
+    @property
+    def best_loss(self) -> float | None:
+        return min(self.losses, default=None)
+
+    def measured(self, term: str) -> list[float]:
+        """A raw term of the usable candidates."""
+        values = [candidate.terms.get(term) for candidate in self.candidates if candidate.ok]
+        return [value for value in values if value is not None]
+
+    def median_of(self, term: str) -> float | None:
+        values = self.measured(term)
+        return median(values) if values else None
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A candidate of the last generation on fresh draws. validation_loss: mean over usable draws, None without any."""
+
+    candidate: int
+    values: Mapping[str, float]
+    losses: tuple[float | None, ...]
+    validation_loss: float | None
+    winner: bool
+
+    @property
+    def failed(self) -> int:
+        return sum(loss is None for loss in self.losses)
+
+
+@dataclass(frozen=True)
+class History:
+    """The whole evolution. labels: the dimensions in order; logarithmic: their axes are."""
+
+    settings: EvolutionSettings
+    labels: tuple[str, ...]
+    logarithmic: bool
+    generations: tuple[Generation, ...]
+    finalists: tuple[Finalist, ...]
+    winner: Candidate | None
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        return [candidate for generation in self.generations for candidate in generation.candidates]
+
+
+def read_history(run: RunFolder, settings: EvolutionSettings) -> History | None:
+    """The evolution of a run, None when it has none yet. Raises: StoreError, RunError for a record that was altered."""
+    if not run.store_path.is_file():
+        return None
+    with Store.open(run.store_path) as store:
+        asked, recorded, values = store.generations(), store.scores(), store.values()
+    generations = _generations(asked, recorded, settings)
+    try:
+        chosen = values.get(WINNER)
+        place = None if chosen is None else (int(chosen["generation"]), int(chosen["candidate"]))
+    except (KeyError, TypeError, ValueError):
+        raise RunError(
+            f"the winner in {run.store_path} has an unexpected form; restore it or start a new run"
+        ) from None
+    names = asked[0][0].names if asked and asked[0] else ()
+    everyone = [candidate for generation in generations for candidate in generation.candidates]
+    return History(
+        settings=settings,
+        labels=tuple(_label(name) for name in names),
+        logarithmic=bool(names) and all(name.startswith(_LOG) for name in names),
+        generations=generations,
+        finalists=_finalists(asked, recorded, settings, place),
+        winner=next((c for c in everyone if (c.generation, c.index) == place), None),
+    )
+
+
+def _generations(
+    asked: Sequence[tuple[Genotype, ...]], recorded: Sequence[Recorded], settings: EvolutionSettings
+) -> tuple[Generation, ...]:
+    result: list[Generation] = []
+    seen: list[list[Score]] = []
+    for number, genotypes in enumerate(asked):
+        items = [r for r in recorded if r.request.kind == "candidate" and r.request.generation == number]
+        scores = [item.score for item in items]
+        seen.append(scores)
+        weights = term_weights(settings, number, loss_spread(seen, settings.loss_from))
+        values = [fitness(score, weights, settings.loss_from) for score in scores]
+        places, usable = ranks(values), sum(value is not None for value in values)
+        candidates = tuple(
+            _candidate(item, value, place, usable) for item, value, place in zip(items, values, places, strict=True)
+        )
+        result.append(Generation(number, len(genotypes), candidates, weights, LOSS_TERMS[settings.loss_from]))
+    return tuple(result)
+
+
+def _candidate(item: Recorded, value: float | None, place: int, usable: int) -> Candidate:
+    request, score = item.request, item.score
+    return Candidate(
+        generation=request.generation,
+        index=request.index,
+        values=_values(request.genotype),
+        status=score.status,
+        reason=score.reason,
+        terms=score.terms,
+        fitness=value,
+        place=None if value is None else place + 1,
+        share=None if value is None else place / max(usable - 1, 1),
+    )
+
+
+def _finalists(
+    asked: Sequence[tuple[Genotype, ...]],
+    recorded: Sequence[Recorded],
+    settings: EvolutionSettings,
+    winner: tuple[int, int] | None,
+) -> tuple[Finalist, ...]:
+    """Finalists are recorded as place * draws + draw, in the order of their candidates' loss."""
+    groups: dict[int, list[Recorded]] = {}
+    for item in recorded:
+        if item.request.kind == "finalist":
+            groups.setdefault(item.request.index // settings.finalist_seeds, []).append(item)
+    result = []
+    for group in groups.values():
+        request = group[0].request
+        peers = asked[request.generation] if request.generation < len(asked) else ()
+        index = peers.index(request.genotype) if request.genotype in peers else -1
+        losses = tuple(item.score.terms.get("validation_loss") if item.score.ok else None for item in group)
+        usable = [loss for loss in losses if loss is not None]
+        mean = fmean(usable) if usable else None
+        chosen = (request.generation, index) == winner
+        result.append(Finalist(index, _values(request.genotype), losses, mean, chosen))
+    return tuple(result)
+
+
+def _values(genotype: Genotype) -> dict[str, float]:
+    return {
+        _label(name): 10.0**value if name.startswith(_LOG) else value for name, value in genotype.as_mapping().items()
+    }
+
+
+def _label(name: str) -> str:
+    return name.removeprefix(_LOG)

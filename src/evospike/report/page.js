@@ -1,0 +1,61 @@
+// Draws the figures of the page in the colours of its theme, and lets the reader change the theme.
+(() => {
+  "use strict";
+  const root = document.documentElement;
+  const button = document.getElementById("theme");
+  const system = window.matchMedia("(prefers-color-scheme: dark)");
+  const figures = JSON.parse(document.getElementById("figures").textContent);
+  const config = { displayModeBar: false, displaylogo: false, responsive: true, scrollZoom: false, doubleClick: false };
+
+  const remembered = () => {
+    try {
+      return localStorage.getItem("evospike-theme");
+    } catch {
+      return null; // storage is closed to files in some browsers
+    }
+  };
+  const remember = (theme) => {
+    try {
+      localStorage.setItem("evospike-theme", theme);
+    } catch {
+      // the choice then lasts as long as the page
+    }
+  };
+  const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : system.matches);
+
+  // `@name` under a key that ends in "color" or "colorscale" stands for the custom property `--name`
+  const colour = (value, style) => {
+    if (Array.isArray(value)) return value.map((item) => colour(item, style));
+    const named = typeof value === "string" && /^@[a-z0-9]+$/.test(value);
+    return named ? style.getPropertyValue(`--${value.slice(1)}`).trim() : value;
+  };
+  const themed = (value, style) => {
+    if (Array.isArray(value)) return value.map((item) => themed(item, style));
+    if (value === null || typeof value !== "object") return value;
+    return Object.fromEntries(
+      Object.entries(value).map(([key, item]) => {
+        const plain = item === null || typeof item !== "object" || Array.isArray(item);
+        return [key, /color(scale)?$/.test(key) && plain ? colour(item, style) : themed(item, style)];
+      }),
+    );
+  };
+
+  const draw = () => {
+    const style = getComputedStyle(root);
+    button.setAttribute("aria-pressed", String(isDark()));
+    for (const [name, figure] of Object.entries(figures)) {
+      const { data, layout } = themed(figure, style);
+      window.Plotly.react(document.getElementById(`chart-${name}`), data, layout, config);
+    }
+  };
+
+  if (["dark", "light"].includes(remembered())) root.dataset.theme = remembered();
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    root.dataset.theme = isDark() ? "light" : "dark";
+    remember(root.dataset.theme);
+    draw();
+  });
+  system.addEventListener("change", draw);
+  draw();
+})();

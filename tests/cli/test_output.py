@@ -1,0 +1,154 @@
+"""One JSON document on standard output, everything else on standard error; nothing slow before it is needed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import evospike as package
+from evospike.jobs.recipe import recipe_from_plain, shipped_recipes
+
+FINAL_KEYS = {
+    *("run", "test_accuracy", "parameters", "dense_parameters", "density"),
+    *("firing_rate", "wall_seconds", "digest"),
+}
+
+
+def test_train_prints_one_document_and_progress_apart(evospike, recipe) -> None:
+    said = evospike("train", recipe, "-o", "run", "--json", "--set", "training.epochs=1")
+    assert said.code == 0
+    document = said.document
+    assert set(document) >= FINAL_KEYS
+    assert 0 <= document["test_accuracy"] <= 1
+    assert 0 <= document["firing_rate"] <= 1
+    assert 0 < document["parameters"] < document["dense_parameters"]
+    assert document["density"] == 1.0
+    assert document["run"] == "run"
+    assert "run folder: run" in said.err
+    assert "train genetic" in said.err
+
+
+def test_resume_of_a_finished_run_prints_its_result(evospike, finished, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "copy")
+    said = evospike("resume", "copy", "--json", "--workers", 3)
+    stored = json.loads((finished / "result.json").read_text())
+    stored.pop("checksum")
+    assert (said.code, said.document) == (0, stored)
+    text = evospike("resume", "copy")
+    assert f"digest {stored['digest']}" in text.out
+    assert text.err == ""
+
+
+def test_evaluate_prints_exactly_its_keys(evospike, finished) -> None:
+    said = evospike("evaluate", finished, "--json", "--device", "cpu")
+    assert set(said.document) >= FINAL_KEYS
+    stored = json.loads((finished / "result.json").read_text())
+    assert {key: said.document[key] for key in FINAL_KEYS - {"run", "wall_seconds"}} == {
+        key: stored[key] for key in FINAL_KEYS - {"run", "wall_seconds"}
+    }
+
+
+def test_inspect_names_layers_of_recipes_and_runs(evospike, finished, recipe) -> None:
+    of_recipe, of_run = evospike("inspect", recipe, "--json"), evospike("inspect", finished, "--json")
+    assert of_recipe.document == of_run.document
+    assert set(of_run.document) >= {"parameters", "dense_parameters", "layers"}
+    assert sum(layer["dense_parameters"] for layer in of_run.document["layers"]) == of_run.document["dense_parameters"]
+    assert of_run.document["parameters"] == json.loads((finished / "result.json").read_text())["parameters"]
+    more = evospike("inspect", finished, "--json", "--genes", 9).document
+    assert more["gene_parameters"] == 81
+    text = evospike("inspect", finished)
+    assert "conv2.conv" in text.out
+    assert text.err == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["inspect", "digits"],
+        ["recipes"],
+        ["recipes", "digits"],
+        ["recipes", "digits", "--try"],
+        ["data", "list"],
+        ["data", "info", "digits"],
+        ["evolve", "digits", "--dry-run"],
+        ["train", "cifar10-cpu", "--dry-run"],
+    ],
+    ids=" ".join,
+)
+def test_json_is_pure_and_the_text_form_is_there(evospike, tmp_path: Path, arguments: list[str]) -> None:
+    said = evospike(*arguments, "--json")
+    assert said.code == 0
+    assert said.document
+    assert said.err == ""
+    text = evospike(*arguments)
+    assert text.code == 0
+    assert text.out.strip()
+    assert not [path for path in tmp_path.iterdir() if path.name != "cache"]
+
+
+def test_recipes_shows_what_can_be_read_back(evospike, tmp_path: Path) -> None:
+    listed = evospike("recipes", "--json").document["recipes"]
+    assert sorted(listed) == shipped_recipes()
+    shown = evospike("recipes", "digits", "--json").document
+    assert recipe_from_plain(shown).name == "digits"
+    (tmp_path / "copy.toml").write_text(evospike("recipes", "digits").out)
+    assert evospike("recipes", "copy.toml", "--json").document == shown
+
+
+def test_quiet_shows_no_progress(evospike, recipe) -> None:
+    said = evospike("train", recipe, "-o", "run", "--quiet", "--set", "training.epochs=1")
+    assert said.err == "run folder: run\n"
+    assert "test accuracy" in said.out
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    from evospike.cli.main import main
+
+    for arguments, wanted in ((["--help"], "evolve"), (["train", "--help"], "--genes"), (["--version"], "evospike ")):
+        with pytest.raises(SystemExit) as stopped:
+            main(arguments)
+        assert stopped.value.code == 0
+        assert wanted in capsys.readouterr().out
+    assert package.__version__
+
+
+def test_a_reader_that_goes_away_is_no_error(recipe: Path) -> None:
+    command = f'"{sys.executable}" -m evospike.cli.main recipes digits | head -n 1'
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == 'name = "digits"\n'
+
+
+HEAVY = ("torch", "numpy", "sqlite3", "safetensors", "cmaes", "tqdm", "pyarrow", "PIL", "plotly")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import evospike",
+        "import evospike; evospike.NeuronSettings(); dir(evospike)",
+        "import evospike.cli.main",
+        "import evospike.cli.main as m\ntry: m.main(['--help'])\nexcept SystemExit: pass",
+        "import evospike.cli.main as m; assert m.main(['train', 'digts']) == 2",
+        "import evospike.cli.main as m; assert m.main(['evolve', 'digits', '--set', 'encoding.gens=1']) == 2",
+        "import evospike.cli.main as m; assert m.main(['train', '--genes', '0']) == 2",
+        "import evospike.cli.main as m; assert m.main(['resume', 'nowhere']) == 2",
+        "import evospike.cli.main as m; assert m.main(['recipes']) == 0",
+    ],
+)
+def test_torch_is_not_imported_before_it_is_needed(statement: str) -> None:
+    code = f"import sys\n{statement}\nheavy = [n for n in {HEAVY} if n in sys.modules]\nassert not heavy, heavy"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_public_name_loads() -> None:
+    for name in package.__all__:
+        assert getattr(package, name) is not None
+    with pytest.raises(AttributeError, match="module 'evospike' has no attribute 'evolv'"):
+        _ = package.evolv

@@ -1,0 +1,66 @@
+"""The page in a real browser: charts are drawn, nothing overflows, nothing is asked for, nothing of the run's runs."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from evospike.report.page import write_report
+
+pytest.importorskip("plotly", reason="needs the extra 'report'")
+pytest.importorskip("jinja2", reason="needs the extra 'report'")
+
+_spec = importlib.util.spec_from_file_location("report_browser", Path(__file__).with_name("browser.py"))
+browser_module = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(browser_module)
+
+TRACES = "document.querySelectorAll('#chart-{} .scatterlayer .trace').length"
+WIDE = "[...document.querySelectorAll('.chart')].filter(c => c.scrollWidth > c.clientWidth).map(c => c.id)"
+INK = "getComputedStyle(document.querySelector('#chart-candidates .xtick text')).fill"
+
+
+@pytest.mark.skipif(browser_module.find_chromium() is None, reason="no Chromium is installed")
+def test_the_page_in_a_browser(make_run):
+    path = write_report(make_run(hostile=True).path, None)
+    with browser_module.Browser(browser_module.find_chromium()) as page:
+        page.open(path, 1280, 900)
+        assert page.errors == []
+        assert page.requests == [path.as_uri()]
+        traces = {name: page.evaluate(TRACES.format(name)) for name in ("arms", "candidates", "loss", "validation")}
+        assert traces == {"arms": 2, "candidates": 5, "loss": 3, "validation": 12}
+        assert page.evaluate("document.querySelectorAll('#chart-candidates .scatterlayer path.point').length") == 19
+        assert page.evaluate("document.querySelectorAll('#chart-rates .barlayer .point').length") == 6
+        assert page.evaluate("document.documentElement.scrollWidth") == 1280
+
+        # names are shown as text, in the charts too, and nothing of theirs became an element
+        assert page.evaluate("document.querySelector('#chart-rates .xtick text').textContent").endswith("</script>")
+        assert page.evaluate("document.querySelectorAll('script').length") == 3
+        assert page.evaluate("document.querySelectorAll('img').length") == 0
+
+        # the theme follows the button
+        light = page.evaluate(INK)
+        page.evaluate("document.getElementById('theme').click()")
+        dark = page.evaluate(INK)
+        assert light != dark
+        assert page.evaluate("document.getElementById('theme').getAttribute('aria-pressed')") == "true"
+
+        # on a phone, with the system in dark mode
+        page.evaluate("localStorage.clear()")
+        page.open(path, 390, 844, dark=True)
+        assert page.evaluate(INK) == dark
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        assert page.evaluate(WIDE) == []
+        assert page.errors == []
+
+
+@pytest.mark.skipif(browser_module.find_chromium() is None, reason="no Chromium is installed")
+def test_an_unfinished_page_with_spreads_per_stage_fits_a_phone(make_run):
+    names = ("log10 spread of encoding.a", "log10 spread of encoding.b", "log10 spread of genes")
+    path = write_report(make_run(names=names, finals=2).path, None)
+    with browser_module.Browser(browser_module.find_chromium()) as page:
+        page.open(path, 390, 844)
+        assert page.errors == []
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        assert page.evaluate("document.querySelectorAll('#chart-candidates .scatterlayer path.point').length") == 57
