@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
 from evospike.core.errors import EncodingError
 from evospike.genetic.encode import encode_with, encoded_parameters
-from evospike.genetic.settings import EncodingSettings
+from evospike.genetic.settings import EncodingSettings as EncodingWhereSmaller
 from evospike.models.build import build
 from evospike.models.presets import cifarnet, resnet18h, resnet19w, resnet34, small8, vgg16
 from evospike.models.spec import NetworkSpec
+
+EncodingSettings = partial(EncodingWhereSmaller, skip_growing=False)
+"""As the recipes of the paper, which encode every layer of the body."""
 
 CIFAR = (3, 32, 32)
 IMAGENET = (3, 224, 224)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -10,13 +11,17 @@ from torch import Tensor, nn
 
 from evospike.core.errors import EncodingError, SettingsError
 from evospike.core.settings import read_settings
-from evospike.genetic.encode import encode, encode_with, materialise
+from evospike.genetic.encode import encode as encode_where_smaller
+from evospike.genetic.encode import encode_with, materialise
 from evospike.genetic.encoding import GeneticConv2d, GeneticLayer, GeneticLinear
 from evospike.genetic.groups import parameter_roles
 from evospike.genetic.settings import EncodingSettings, WiringSettings
 from evospike.genetic.shared import LayerShape, plan_shared
 from evospike.models.build import build
 from evospike.models.presets import resnet19w, small8, vgg16
+
+encode = partial(encode_where_smaller, skip_growing=False)
+"""These layers are so small that most would grow; `test_skip_growing_...` asks for the default."""
 
 
 def cnn() -> nn.Sequential:
@@ -99,7 +104,7 @@ def test_equal_seeds_give_equal_networks() -> None:
 @pytest.mark.parametrize("kind", ["edge", "low_rank", "shared_tapG", "shared_tapE"])
 def test_network_of_a_specification(kind: str) -> None:
     net = build(small8((1, 8, 8), 4), steps=2).double()
-    encode_with(net, EncodingSettings(kind=kind, genes=4))  # type: ignore[arg-type]
+    encode_with(net, EncodingSettings(kind=kind, genes=4, skip_growing=False))  # type: ignore[arg-type]
     assert genetic(net) == ["conv2.conv", "conv3.conv", "conv4.conv"]
     scores = net(noise(2, 1, 8, 8))
     scores.sum().backward()

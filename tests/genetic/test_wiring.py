@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from torch import nn
 
 from evospike.core.errors import EncodingError
 from evospike.core.rng import torch_stream
-from evospike.genetic.encode import encode, materialise
+from evospike.genetic.encode import encode as encode_where_smaller
+from evospike.genetic.encode import materialise
 from evospike.genetic.encoding import GeneticConv2d, GeneticLayer
 from evospike.genetic.settings import WiringSettings
 from evospike.genetic.wiring import (
@@ -26,6 +28,9 @@ from evospike.genetic.wiring import (
 )
 from evospike.models.build import build
 from evospike.models.presets import resnet19w, small8
+
+encode = partial(encode_where_smaller, skip_growing=False)
+"""These layers are so small that most would grow; `test_skip_growing_...` asks for the default."""
 
 NOISE = uniform_noise((20_000,), torch_stream(0, "test"))
 

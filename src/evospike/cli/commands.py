@@ -83,10 +83,10 @@ def recipes(arguments: Namespace) -> Printed:
     """recipes: what is shipped, one of them in full, or one training step of each."""
     names = shipped_recipes() if arguments.name is None else [arguments.name]
     if arguments.attempt:
-        from evospike.jobs.attempt import attempt
+        from evospike.jobs.attempt import attempt_each
 
-        tried = [attempt(read_recipe(name), arguments.try_batch) for name in names]
-        return {"recipes": tried}, "\n".join(_lines(row, " ") for row in tried)
+        tried = list(attempt_each(names, arguments.try_batch))
+        return {"recipes": tried}, "\n".join(_attempted(row) for row in tried)
     if arguments.name is not None:
         document = read_recipe(arguments.name).to_plain()
         return document, _toml(document)
@@ -139,6 +139,14 @@ def _result(document: dict[str, Any]) -> Printed:
 def _lines(document: dict[str, Any], separator: str = "\n") -> str:
     return separator.join(
         f"{key}: {value:,}" if type(value) is int else f"{key}: {value}" for key, value in document.items()
+    )
+
+
+def _attempted(row: dict[str, Any]) -> str:
+    shape = "x".join(map(str, row["input_shape"]))
+    return (
+        f"{row['recipe']:<28} {shape:<10} {row['images']} images {row['parameters']:>10,} parameters  "
+        f"loss {row['loss']:.3f}  {row['memory'] / 2**20:>6.0f} MiB  {row['seconds']:.1f} s"
     )
 
 

@@ -33,7 +33,7 @@ def encode(
     kind: Kind = "edge",
     layers: Predicate | None = None,
     roles: tuple[str, ...] = ("body",),
-    skip_growing: bool = False,
+    skip_growing: bool = True,
     train_output_encoding: bool = True,
     contraction: Contraction = "auto",
     tap_reading: TapReading = "mean",

@@ -32,7 +32,7 @@ class EncodingSettings(Settings):
     kind: Kind = "edge"
     genes: int = 100
     train_output_encoding: bool = True
-    skip_growing: bool = False
+    skip_growing: bool = True
     contraction: Contraction = "auto"
     tap_reading: TapReading = "mean"
     roles: tuple[str, ...] = ("body",)

@@ -5,20 +5,43 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 
+from evospike.core.errors import RunError
 from evospike.core.rng import torch_stream
 from evospike.data.settings import AugmentSettings
 from evospike.data.task import ImageSet, Task
+from evospike.evolution.executors.local import LocalExecutor
 from evospike.genetic.groups import parameter_roles
+from evospike.jobs.folder import resolved_threads
 from evospike.jobs.inspection import spec_of
 from evospike.jobs.plan import make_plan
-from evospike.jobs.recipe import Recipe
+from evospike.jobs.recipe import Recipe, read_recipe
 from evospike.jobs.workshop import Workshop, parameter_count
 from evospike.training.loop import Trainer
+
+
+def attempt_each(names: Sequence[str], images: int) -> Iterator[dict[str, Any]]:
+    """`attempt` for shipped recipes, each in a process of its own, so that its memory is its own.
+
+    Raises: RunError naming the first recipe that fails.
+    """
+    for name in names:
+        threads = resolved_threads(read_recipe(name).run.threads)
+        with LocalExecutor(1, threads, "evospike.jobs.attempt:attempt_named", {"images": images}) as executor:
+            for _, outcome in executor.run([{"name": name}]):
+                if outcome.error is not None:
+                    raise RunError(f"recipe '{name}' failed its training step: {outcome.error}")
+                yield outcome.value
+
+
+def attempt_named(payload: Mapping[str, Any], context: Mapping[str, Any]) -> dict[str, Any]:
+    """What a worker of `attempt_each` does."""
+    return attempt(read_recipe(payload["name"]), context["images"])
 
 
 def attempt(recipe: Recipe, images: int = 2) -> dict[str, Any]:

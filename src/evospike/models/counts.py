@@ -38,7 +38,7 @@ def count_layers(spec: NetworkSpec) -> list[LayerCount]:
 
 
 def dense_parameters(spec: NetworkSpec) -> int:
-    """Trainable numbers of the network with every weight stored: weights, biases, norm affine, learned decays aside."""
+    """Trainable numbers with every weight stored; a decay is counted where the node itself is a plif neuron."""
     return sum(layer.parameters for layer in count_layers(spec))
 
 

@@ -20,7 +20,8 @@ from evospike.models.spec import INPUT, Edge, NetworkSpec, Node
 from evospike.neurons.settings import Path
 
 SpikeObserver = Callable[[str, Tensor, Tensor], None]
-"""Called with a neuron layer's name, its spikes (T, B, ...) and its last potential (B, ...)."""
+"""Called with a neuron layer's name, its spikes (T, B, ...) and its last potential (B, ...); in a network that is
+stepped through time, once per step with T = 1."""
 
 
 @dataclass(frozen=True)
