@@ -3,7 +3,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-RUN ?= runs/digits-$(shell date +%Y%m%d-%H%M%S)
+ifndef RUN
+RUN := runs/digits-$(shell date +%Y%m%d-%H%M%S)
+endif
 
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

@@ -72,7 +72,6 @@ def test_inspect_names_layers_of_recipes_and_runs(evospike, finished, recipe) ->
         ["inspect", "digits"],
         ["recipes"],
         ["recipes", "digits"],
-        ["recipes", "digits", "--try"],
         ["data", "list"],
         ["data", "info", "digits"],
         ["evolve", "digits", "--dry-run"],
@@ -89,6 +88,13 @@ def test_json_is_pure_and_the_text_form_is_there(evospike, tmp_path: Path, argum
     assert text.code == 0
     assert text.out.strip()
     assert not [path for path in tmp_path.iterdir() if path.name != "cache"]
+
+
+def test_one_training_step_of_a_recipe(evospike) -> None:
+    said = evospike("recipes", "digits", "--try", "--json")
+    assert (said.code, said.err) == (0, "")
+    (tried,) = said.document["recipes"]
+    assert (tried["recipe"], tried["images"], tried["input_shape"]) == ("digits", 2, [1, 8, 8])
 
 
 def test_recipes_shows_what_can_be_read_back(evospike, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ steps = 2
 channels = [4, 4, 8, 8]
 [encoding]
 genes = 4
+skip_growing = false
 [training]
 epochs = 2
 batch = 20

@@ -1,8 +1,7 @@
 """The records that travel between study, store and evaluation: genotype, request, score.
 
 Each has a JSON form that gives back an equal record, floats to the last bit. A number that is not finite is
-never
-stored as a number: it is None, and the status says what happened.
+never stored as a number: it is None, and the status says what happened.
 """
 
 from __future__ import annotations

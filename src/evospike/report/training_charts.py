@@ -1,0 +1,168 @@
+"""Charts of the final trainings: how the arms compare, their curves, and how often their neurons fire."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import fmean
+
+from evospike.report.figures import (
+    DASHES,
+    SERIES,
+    Chart,
+    Plain,
+    axis_of,
+    count_axis,
+    finite,
+    line_trace,
+    plain_layout,
+    safe,
+    short,
+)
+from evospike.report.gather import Arm, Training
+
+
+def arms_chart(arms: Sequence[Arm]) -> Chart:
+    """Test accuracy of every arm: mean with its 95 % interval, and each seed."""
+    names = [safe(arm.name) for arm in arms]
+    means = {
+        "type": "scatter",
+        "mode": "markers",
+        "name": "mean, 95 % interval",
+        "x": [short(100 * arm.test_accuracy) for arm in arms],
+        "y": names,
+        "error_x": {
+            "type": "data",
+            "symmetric": False,
+            "array": [short(100 * min(arm.interval or 0.0, 1 - arm.test_accuracy)) for arm in arms],
+            "arrayminus": [short(100 * min(arm.interval or 0.0, arm.test_accuracy)) for arm in arms],
+            "color": "@accent",
+            "thickness": 2,
+            "width": 6,
+        },
+        "marker": {"color": "@accent", "size": 11},
+        "hoverinfo": "text",
+        "text": [f"{safe(arm.name)}<br>{100 * arm.test_accuracy:.2f} %" for arm in arms],
+    }
+    seeds = {
+        "type": "scatter",
+        "mode": "markers",
+        "name": "one seed",
+        "x": [short(100 * value) for arm in arms for value in arm.seeds],
+        "y": [name for name, arm in zip(names, arms, strict=True) for _ in arm.seeds],
+        "marker": {"color": "@text", "size": 9, "symbol": "line-ns-open", "line": {"width": 1.5}},
+        "hoverinfo": "text",
+        "text": [f"{safe(arm.name)}, one seed<br>{100 * value:.2f} %" for arm in arms for value in arm.seeds],
+    }
+    values = [100 * value for arm in arms for value in arm.seeds]
+    ends = [100 * (arm.test_accuracy + side * (arm.interval or 0.0)) for arm in arms for side in (-1, 1)]
+    low, high = max(min(values + ends), 0.0), min(max(values + ends), 100.0)
+    pad = max(0.06 * (high - low), 0.5)
+    axes = {
+        "xaxis": {**axis_of("test accuracy (%)"), "range": [low - pad, high + pad]},
+        "yaxis": {**axis_of(), "type": "category", "categoryorder": "array", "categoryarray": names[::-1]},
+    }
+    parts = [f"{arm.name} {100 * arm.test_accuracy:.2f} %" for arm in arms]
+    summary = f"Test accuracy by network, mean over seeds: {'; '.join(parts)}."
+    return Chart("arms", summary, (means, seeds), plain_layout(110 + 44 * len(arms), **axes))
+
+
+def training_charts(trainings: Sequence[Training]) -> list[Chart]:
+    """Curves of the final trainings and the firing rates of their layers."""
+    found = [
+        curve_chart("training-loss", "loss", "training loss", trainings, lambda value: value),
+        curve_chart(
+            "validation", "validation_accuracy", "validation accuracy (%)", trainings, lambda value: 100 * value
+        ),
+        rates_chart(trainings),
+    ]
+    return [chart for chart in found if chart is not None]
+
+
+def curve_chart(
+    name: str, key: str, title: str, trainings: Sequence[Training], scale: Callable[[float], float]
+) -> Chart | None:
+    """One quantity per epoch: a thin line per seed, a thick one for their mean."""
+    data: list[Plain] = []
+    ends: list[str] = []
+    epochs: list[int] = []
+    for k, (arm, own) in enumerate(_by_arm(trainings).items()):
+        curves = [curve for training in own if (curve := _curve(training, key, scale))]
+        if not curves:
+            continue
+        colour, dash = f"@series{k % SERIES}", DASHES[k % len(DASHES)]
+        if len(curves) > 1:
+            data += [_seed_line(arm, curve, colour) for curve in curves]
+        everywhere = sorted({epoch for curve in curves for epoch in curve})
+        means = [short(fmean(curve[epoch] for curve in curves if epoch in curve)) for epoch in everywhere]
+        data.append({**line_trace(safe(arm), everywhere, means, colour, dash), "legendgroup": safe(arm)})
+        ends.append(f"{arm} ends at {means[-1]}")
+        epochs += everywhere
+    if not data:
+        return None
+    marks = "lines+markers" if len(set(epochs)) <= 15 else "lines"
+    for trace in data:
+        trace["mode"] = marks if trace.get("showlegend", True) else "lines"
+    summary = f"{title.capitalize()} per epoch, mean over seeds: {'; '.join(ends)}."
+    axes = {"xaxis": count_axis("epoch", epochs), "yaxis": axis_of(title)}
+    return Chart(name, summary, tuple(data), plain_layout(340, **axes))
+
+
+def rates_chart(trainings: Sequence[Training]) -> Chart | None:
+    """Firing rate of every layer on the test images, mean over seeds, arms side by side."""
+    groups = _by_arm(trainings)
+    layers = list(dict.fromkeys(layer for training in trainings for layer in training.layer_rates))
+    if not layers:
+        return None
+    data: list[Plain] = []
+    parts: list[str] = []
+    for k, (arm, own) in enumerate(groups.items()):
+        rates = []
+        for layer in layers:
+            seen = [training.layer_rates[layer] for training in own if layer in training.layer_rates]
+            rates.append(short(fmean(seen)) if seen else None)
+        known = [(rate, layer) for rate, layer in zip(rates, layers, strict=True) if rate is not None]
+        if known:
+            parts.append(f"{arm} from {min(known)[0]} in {min(known)[1]} to {max(known)[0]} in {max(known)[1]}")
+        data.append(
+            {
+                "type": "bar",
+                "name": safe(arm),
+                "x": [safe(layer) for layer in layers],
+                "y": rates,
+                "marker": {"color": f"@series{k % SERIES}"},
+                "hoverinfo": "text",
+                "hovertext": [
+                    f"{safe(arm)}, {safe(layer)}<br>{rate}" for layer, rate in zip(layers, rates, strict=True)
+                ],
+            }
+        )
+    axes = {
+        "xaxis": {**axis_of(), "type": "category", "showgrid": False},
+        "yaxis": {**axis_of("spikes per unit and step"), "rangemode": "tozero"},
+    }
+    layout = {**plain_layout(360, **axes), "barmode": "group", "bargap": 0.25}
+    return Chart("rates", f"Firing rate by layer: {'; '.join(parts)}.", tuple(data), layout)
+
+
+def _by_arm(trainings: Iterable[Training]) -> dict[str, list[Training]]:
+    groups: dict[str, list[Training]] = {}
+    for training in trainings:
+        groups.setdefault(training.arm, []).append(training)
+    return groups
+
+
+def _curve(training: Training, key: str, scale: Callable[[float], float]) -> dict[int, float]:
+    return {int(epoch["epoch"]) + 1: scale(epoch[key]) for epoch in training.epochs if finite(epoch.get(key))}
+
+
+def _seed_line(arm: str, curve: Mapping[int, float], colour: str) -> Plain:
+    return {
+        "type": "scatter",
+        "x": list(curve),
+        "y": [short(value) for value in curve.values()],
+        "line": {"color": colour, "width": 1},
+        "opacity": 0.35,
+        "showlegend": False,
+        "legendgroup": safe(arm),
+        "hoverinfo": "skip",
+    }
