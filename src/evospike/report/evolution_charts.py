@@ -20,8 +20,6 @@ from evospike.report.figures import (
 )
 from evospike.report.history import Candidate, Generation, History
 
-_RANKS = [[0.0, "@rank0"], [0.5, "@rank1"], [1.0, "@rank2"]]
-
 
 def evolution_charts(history: History) -> list[Chart]:
     """The candidates, then the raw terms and the weights by generation."""

@@ -12,8 +12,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evospike.report.evolution_charts import _RANKS
-
 SERIES = 6
 """Colours for arms; a seventh arm takes the first again, with another dash and symbol."""
 
@@ -23,6 +21,8 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "pentagon", "hexagon", "triangle-down", "hexagon2")
 
+
+RANKS = [[0.0, "@rank0"], [0.5, "@rank1"], [1.0, "@rank2"]]
 
 Plain = dict[str, Any]
 
@@ -95,7 +95,7 @@ def wide_layout(height: int, **axes: Plain) -> Plain:
         "ticks": "",
         "title": {"text": "place by fitness in its generation", "side": "top", "font": {"size": 12}},
     }
-    coloraxis = {"cmin": 0, "cmax": 1, "colorscale": _RANKS, "colorbar": bar}
+    coloraxis = {"cmin": 0, "cmax": 1, "colorscale": RANKS, "colorbar": bar}
     return {**plain_layout(height, **axes), "coloraxis": coloraxis}
 
 
