@@ -27,7 +27,7 @@ from pathlib import Path
 
 COMMAND = [sys.executable, "-m", "evospike.cli.main"]
 KILLS_PER_ROUND = 3
-LONGEST_DELAY_S = 0.25
+LONGEST_DELAY_S = 0.05
 PATIENCE_S = 600.0
 
 RECIPE = """

@@ -1,7 +1,7 @@
 """Makes the README's picture from a report page (needs Chromium and Pillow; run from the root of the checkout).
 
-    evospike report RUN
-    python docs/pictures/report.py RUN/report.html docs/pictures/report.png
+evospike report RUN
+python docs/pictures/report.py RUN/report.html docs/pictures/report.png
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ def main(page_path: Path, picture: Path) -> None:
         time.sleep(0.5)
         x, y, width, height = page.evaluate(BOX)
         page.screenshot(picture, {"x": x - 20, "y": y - 14, "width": width + 40, "height": height + 28})
-    colours = Image.open(picture).convert("RGB").quantize(192, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    colours = (
+        Image.open(picture).convert("RGB").quantize(192, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    )
     colours.save(picture, optimize=True)
 
 

@@ -40,34 +40,14 @@ def test_a_shipped_recipe_validates_and_its_network_can_be_inspected(name: str) 
     assert parameter_count(net) == document["parameters"]
 
 
-def one_of_each_architecture() -> list[str]:
-    """Recipes that differ in more than their genes and classes, the smaller one of a pair."""
-    found = {}
-    for name in reversed(shipped_recipes()):
-        recipe = read_recipe(name)
-        found[recipe.model, spec_of(recipe).input_shape] = name
-    return sorted(found.values())
-
-
-def test_the_architectures_stand_for_every_recipe() -> None:
-    assert 4 <= len(one_of_each_architecture()) < len(shipped_recipes())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", one_of_each_architecture())
-def test_every_architecture_trains_a_step_at_its_real_size(name: str) -> None:
-    """All recipes can be tried by `evospike recipes --try`; those left out here differ in genes and classes alone."""
-    tried = attempt(read_recipe(name))
-    assert tried["parameters"] == inspect_recipe(read_recipe(name))["parameters"]
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_every_shipped_recipe_builds_and_trains_a_step_at_its_real_size(name: str) -> None:
+    recipe = read_recipe(name)
+    tried = attempt(recipe, images=3 if name == "digits" else 2)
+    assert (tried["recipe"], tried["images"]) == (name, 3 if name == "digits" else 2)
+    assert tried["parameters"] == inspect_recipe(recipe)["parameters"]
+    assert tried["input_shape"] == list(spec_of(recipe).input_shape)
     assert 0 < tried["loss"] < 100
-
-
-@pytest.mark.parametrize("name", ["digits", "cifar10-cpu"])
-def test_the_small_recipes_can_be_attempted(name: str) -> None:
-    tried = attempt(read_recipe(name), images=3)
-    assert (tried["recipe"], tried["images"]) == (name, 3)
-    assert tried["parameters"] == inspect_recipe(read_recipe(name))["parameters"]
-    assert 0 < tried["loss"] < 20
     assert tried["memory"] > 1 << 20
 
 
