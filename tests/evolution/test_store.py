@@ -1,5 +1,6 @@
-import multiprocessing
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -206,20 +207,18 @@ def test_others_may_read_while_the_driver_writes(path: Path) -> None:
 def test_a_journal_left_by_a_crash_is_rolled_back(path: Path) -> None:
     with Store.open(path) as store:
         before = store.digest()
-    process = multiprocessing.get_context("spawn").Process(target=crash_while_writing, args=(str(path),))
-    process.start()
-    process.join()
+    subprocess.run([sys.executable, "-c", CRASH_WHILE_WRITING, str(path)], check=False)
     assert path.with_name(f"{path.name}-journal").exists()
     with Store.open(path) as store:
         assert store.digest() == before
 
 
-def crash_while_writing(path: str) -> None:
-    import os
-
-    connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("PRAGMA cache_size = 1")
-    connection.execute("BEGIN IMMEDIATE")
-    for number in range(200):
-        connection.execute("INSERT INTO records VALUES ('value', ?, ?, 'c')", (str(number), "x" * 500))
-    os._exit(9)
+CRASH_WHILE_WRITING = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA cache_size = 1")
+connection.execute("BEGIN IMMEDIATE")
+for number in range(200):
+    connection.execute("INSERT INTO records VALUES ('value', ?, ?, 'c')", (str(number), "x" * 500))
+os._exit(9)
+"""

@@ -171,3 +171,15 @@ def test_a_full_disk_at_any_call_leaves_a_whole_pair(
     assert not [path for path in tmp_path.iterdir() if path.suffix == ".tmp"]
     save(tmp_path, 3)
     assert loaded_step(tmp_path) == 3
+
+
+def test_equal_checkpoints_are_equal_files(tmp_path: Path) -> None:
+    """Safetensors writes metadata in an order that changes from call to call; ours must not."""
+    metadata = {name: name for name in "abcdefgh"}
+    files = set()
+    for number in range(8):
+        path = tmp_path / str(number)
+        evospike.core.files.save_tensors(path, {"w": torch.arange(3.0), "v": torch.ones(2, 2)}, metadata)
+        evospike.core.files.load_tensors(path)
+        files.add(path.read_bytes())
+    assert len(files) == 1
