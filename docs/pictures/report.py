@@ -15,8 +15,11 @@ from PIL import Image
 sys.path.insert(0, "tests/report")
 from browser import Browser, find_chromium
 
-HIDE = """document.head.insertAdjacentHTML('beforeend', '<style>#comparison figure, #comparison .note, #evolution .note,
-#evolution figcaption {display: none} .card {margin: 16px 0; padding: 22px 26px}</style>'.replaceAll('\\n', ' '))"""
+HIDE = (
+    "document.head.insertAdjacentHTML('beforeend', '<style>"
+    "#comparison figure, #comparison .note, #evolution .note, #evolution figcaption {display: none} "
+    ".card {margin: 16px 0; padding: 22px 26px}</style>')"
+)
 BOX = """(() => { const a = document.getElementById('comparison').getBoundingClientRect(),
 b = document.querySelector('#chart-candidates').getBoundingClientRect();
 return [a.left + scrollX, a.top + scrollY, a.width, b.bottom - a.top]; })()"""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from evospike.core.errors import RunError
-from evospike.core.lock import _GUARD, NAME, RunLock, _guarded
+from evospike.core.lock import GUARD, NAME, RunLock, _guarded
 
 HOLD = """
 import sys, time
@@ -167,7 +167,7 @@ def test_only_one_process_of_a_host_judges_a_lock_at_a_time(tmp_path: Path) -> N
     """Else two that find the same stale lock could both remove it, the slower one removing the faster one's."""
     lock = RunLock(tmp_path)
     thread = threading.Thread(target=lock.acquire)
-    with _guarded(tmp_path / _GUARD):
+    with _guarded(tmp_path / GUARD):
         thread.start()
         thread.join(0.2)
         assert thread.is_alive()

@@ -208,3 +208,26 @@ def test_weights_on_disk_are_the_ones_measured(evolved) -> None:
         assert (
             sum(tensor.numel() for name, tensor in weights.items() if "norm.running" not in name) >= final["parameters"]
         )
+
+
+def test_a_finished_run_that_lost_weights_makes_the_same_ones_again(
+    evolved, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, result = evolved
+    shutil.copytree(run.path, tmp_path / "copy")
+    again = open_run(tmp_path / "copy")
+    weights = again.final_path("dense", 0) / "weights.safetensors"
+    before = weights.read_bytes()
+    weights.write_bytes(before[:-1])
+    assert conduct(again, again.recipe, quiet=True)["digest"] == result["digest"]
+    assert weights.read_bytes() == before
+    assert "weights of dense (seed 0) are damaged or gone, they are made again" in capsys.readouterr().err
+
+
+def test_a_result_without_content_is_refused(evolved, tmp_path: Path) -> None:
+    run, _ = evolved
+    shutil.copytree(run.path, tmp_path / "copy")
+    (tmp_path / "copy" / "result.json").write_text("{}")
+    again = open_run(tmp_path / "copy")
+    with pytest.raises(RunError, match="holds no result; the file was altered, delete it and resume"):
+        conduct(again, again.recipe, quiet=True)

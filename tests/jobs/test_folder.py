@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from evospike.core.errors import RunError, SettingsError
-from evospike.jobs.folder import create_run, open_run, read_record, write_record
+from evospike.jobs.folder import create_run, discard_unstarted, open_run, read_record, write_record
+from evospike.jobs.recipe import Recipe
 
 
 def test_a_new_run_records_what_defines_it(tiny, tmp_path: Path) -> None:
@@ -113,3 +114,18 @@ def test_a_moved_run_is_the_same_run(trained, tmp_path: Path) -> None:
     run, result = trained
     shutil.copytree(run.path, tmp_path / "moved")
     assert open_run(tmp_path / "moved").read("result.json") == result
+
+
+def test_a_run_that_never_began_gives_its_name_back(tmp_path: Path) -> None:
+    run = create_run("train", Recipe(), str(tmp_path / "run"))
+    (run.path / "run.lock").touch()
+    discard_unstarted(run)
+    assert not run.path.exists()
+
+
+def test_a_run_that_began_is_never_discarded(tmp_path: Path) -> None:
+    run = create_run("train", Recipe(), str(tmp_path / "run"))
+    run.write("plan.json", {"device": "cpu"})
+    discard_unstarted(run)
+    assert (run.path / "run.json").is_file()
+    assert (run.path / "plan.json").is_file()

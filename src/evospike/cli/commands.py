@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evospike.cli.arguments import check_action, flags_given
-from evospike.core.errors import SettingsError
+from evospike.core.errors import EvospikeError, SettingsError
 from evospike.core.settings import merge, parse_override
 from evospike.jobs.recipe import Recipe, read_recipe, recipe_from_plain, shipped_recipes
 
@@ -24,13 +24,17 @@ def run_job(arguments: Namespace) -> Printed:
 
         document = dry_run(recipe, arguments.command)
         return document, _lines(document)
-    from evospike.jobs.folder import create_run
+    from evospike.jobs.folder import create_run, discard_unstarted
 
     run = create_run(arguments.command, recipe, arguments.output)
     print(f"run folder: {run.path}", file=sys.stderr)
     from evospike.jobs.conduct import conduct
 
-    return _result(conduct(run, recipe, quiet=arguments.quiet))
+    try:
+        return _result(conduct(run, recipe, quiet=arguments.quiet))
+    except EvospikeError:
+        discard_unstarted(run)
+        raise
 
 
 def resume(arguments: Namespace) -> Printed:

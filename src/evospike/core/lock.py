@@ -21,7 +21,7 @@ from typing import Any
 from evospike.core.errors import RunError
 
 NAME = "run.lock"
-_GUARD = ".run.lock.guard"
+GUARD = ".run.lock.guard"
 _FIELDS = {"pid", "host", "boot", "started", "since", "token"}
 
 
@@ -51,7 +51,7 @@ class RunLock:
         token = uuid.uuid4().hex
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with _guarded(self.folder / _GUARD):
+            with _guarded(self.folder / GUARD):
                 self._remove_stale()
                 self._create(token)
         except OSError as error:
@@ -65,7 +65,7 @@ class RunLock:
         token, self._token = self._token, None
         if token is None:
             return
-        with contextlib.suppress(OSError, RunError), _guarded(self.folder / _GUARD):
+        with contextlib.suppress(OSError, RunError), _guarded(self.folder / GUARD):
             owner = self._read()
             if owner is not None and owner["token"] == token:
                 self.path.unlink()

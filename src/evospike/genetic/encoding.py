@@ -60,7 +60,8 @@ class GenePool(nn.Module):
         if genes < 1:
             raise EncodingError(f"{'zero' if genes == 0 else genes} genes cannot express a weight; expected at least 1")
         self.genes, self.kind, self.tap_reading = genes, kind, tap_reading
-        identity = torch.eye(genes, dtype=dtype, device=device)
+        # Not torch.eye: on the meta device it imports the compiler.
+        identity = torch.zeros(genes, genes, dtype=dtype, device=device).fill_diagonal_(1.0)
         if kind == "low_rank":
             self.register_buffer("interaction", identity, persistent=False)
         else:

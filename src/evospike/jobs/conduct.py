@@ -17,6 +17,7 @@ from evospike.evolution.executors.local import LocalExecutor
 from evospike.evolution.store import Store
 from evospike.evolution.study import Event, SearchSpace, Study
 from evospike.jobs.candidates import dimension_names, proxy_set, spreads_of
+from evospike.jobs.final import stored_result
 from evospike.jobs.finals import run_finals
 from evospike.jobs.folder import RunFolder
 from evospike.jobs.plan import Plan, make_plan, versions
@@ -35,7 +36,7 @@ def conduct(run: RunFolder, recipe: Recipe, *, quiet: bool = False) -> dict[str,
     Raises: EvospikeError for what cannot go on; Interrupted when stopped, with the last good state on disk.
     """
     with RunLock(run.path), stop_on_signals() as stop:
-        stored = run.read("result.json")
+        stored = _stored_document(run)
         if stored is not None:
             return stored
         started = time.monotonic()
@@ -51,6 +52,20 @@ def conduct(run: RunFolder, recipe: Recipe, *, quiet: bool = False) -> dict[str,
         document = summarise(run, recipe, finals, study, time.monotonic() - started)
         run.write("result.json", document)
         return document
+
+
+def _stored_document(run: RunFolder) -> dict[str, Any] | None:
+    """The result of a finished run; None when it is not finished or one of its trainings has lost its weights."""
+    document = run.read("result.json")
+    if document is None:
+        return None
+    final = run.recipe.final
+    lost = [(a, k) for a in final.arms for k in range(final.seeds) if stored_result(run.final_path(a, k)) is None]
+    if lost:
+        tell(f"weights of {lost[0][0]} (seed {lost[0][1]}) are damaged or gone, they are made again")
+    elif "digest" not in document:
+        raise RunError(f"{run.path / 'result.json'} holds no result; the file was altered, delete it and resume")
+    return None if lost else document
 
 
 def _open_workshop(run: RunFolder, recipe: Recipe) -> Workshop:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import evospike
+from evospike.core import lock
 from evospike.core.errors import RunError
 from evospike.core.files import digest_json, write_json
 from evospike.jobs.recipe import Recipe, recipe_from_plain
@@ -104,6 +105,14 @@ def open_run(path: str | Path) -> RunFolder:
     if record.get("verb") not in VERBS or not isinstance(record.get("recipe"), dict):
         raise RunError(f"{path / 'run.json'} names no verb or no recipe; the file was altered, restore it")
     return RunFolder(path, record)
+
+
+def discard_unstarted(run: RunFolder) -> None:
+    """Take back a new run folder that got no further than its record, so that its name is free again."""
+    if {entry.name for entry in run.path.iterdir()} <= {"run.json", lock.NAME, lock.GUARD}:
+        for entry in run.path.iterdir():
+            entry.unlink()
+        run.path.rmdir()
 
 
 def source_commit() -> str:
