@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from evospike.data.known import KNOWN
 from evospike.data.settings import DataSettings
 from evospike.data.task import load_task
 from evospike.genetic.encode import encoded_parameters
-from evospike.jobs.folder import open_run, resolved_threads
+from evospike.jobs.folder import resolved_threads
 from evospike.jobs.plan import estimated_bytes, estimated_seconds, resolve_device, training_count
 from evospike.jobs.recipe import Recipe
 from evospike.models.counts import count_layers, macs_per_step, neuron_units
@@ -60,11 +59,6 @@ def inspect_recipe(recipe: Recipe) -> dict[str, Any]:
         "neurons": neuron_units(spec),
         "layers": layers,
     }
-
-
-def inspect(name: str, recipe: Recipe | None) -> dict[str, Any]:
-    """Inspect a recipe, or the recipe of the run folder at `name`."""
-    return inspect_recipe(recipe if recipe is not None else open_run(Path(name)).recipe)
 
 
 def dry_run(recipe: Recipe, verb: str) -> dict[str, Any]:

@@ -35,7 +35,7 @@ MACS_PER_SECOND_AND_THREAD = 25e9
 it with neurons, norms and the optimiser."""
 
 GPU_MACS_PER_SECOND = 5e12
-"""The same for a GPU, on the low side."""
+"""The same for a GPU: a guess on the low side, not measured yet."""
 
 
 @dataclass(frozen=True)
