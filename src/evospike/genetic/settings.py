@@ -12,6 +12,7 @@ Contraction = Literal["auto", "materialise", "two_stage"]
 TapReading = Literal["mean", "centre"]
 WiringKind = Literal["analytic", "random", "evolved", "svd"]
 Bounds = Literal["absolute", "relative", "none"]
+Start = Literal["independent", "orthogonal", "orthogonal_genes"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class WiringSettings(Settings):
     bounds: truncate at `bound` (absolute), at `bound` standard deviations (relative), or not at all (none).
     stage_spreads: one encoding spread per stage, in the order of `wiring.stage_names`; empty:
         `encoding_spread` for all.
+    start: of kind `analytic` only: entries drawn independently, or the same draws made orthogonal at equal variance,
+        of the gene interaction alone (`orthogonal_genes`) or of the encodings too (see `wiring`).
     """
 
     kind: WiringKind = "analytic"
@@ -70,10 +73,15 @@ class WiringSettings(Settings):
     bounds: Bounds = "absolute"
     bound: float = 2.0
     stage_spreads: tuple[float, ...] = ()
+    start: Start = "independent"
 
     def validate(self) -> None:
         for name in ("encoding_spread", "gene_spread", "bound"):
             value = getattr(self, name)
             require(value > 0, f"{name} is {value}; expected a number above 0")
+        require(
+            self.start == "independent" or self.kind == "analytic",
+            f"start '{self.start}' belongs to wiring 'analytic', given kind '{self.kind}'; set start = 'independent'",
+        )
         for i, value in enumerate(self.stage_spreads):
             require(value > 0, f"stage_spreads[{i}] is {value}; expected a number above 0")

@@ -82,6 +82,8 @@ def draw(
         values = _evolved_spreads(net, wiring, spreads or {})
         bound = None if wiring.bounds == "none" else (wiring.bound, wiring.bounds == "relative")
     draw_values(net, values, bound=bound, seed=seed, draw_key=draw_key)
+    if wiring.start != "independent":
+        _orthogonalise(net, values, encodings=wiring.start == "orthogonal")
 
 
 def draw_values(
@@ -116,6 +118,24 @@ def truncated_normal(noise: Tensor, spread: float, limit: float = math.inf) -> T
     inside = math.erf(limit / (spread * math.sqrt(2))) if math.isfinite(limit) else 1.0
     values: Tensor = spread * torch.special.ndtri(0.5 + (noise - 0.5) * inside)
     return values.clamp_(-limit, limit)
+
+
+def orthogonal(values: Tensor, spread: float) -> Tensor:
+    """The matrix of orthonormal rows or columns, whichever are fewer, that QR makes of `values`, scaled so that
+    the mean square of its entries is spread^2."""
+    rows, columns = values.shape
+    tall = values if rows >= columns else values.T
+    q, r = torch.linalg.qr(tall.double())
+    q = q * torch.where(r.diagonal() < 0, -1.0, 1.0)  # the factorisation is unique with a positive diagonal
+    scaled: Tensor = q * (spread * math.sqrt(max(rows, columns)))
+    return scaled if rows >= columns else scaled.T
+
+
+def _orthogonalise(net: nn.Module, spreads: Mapping[Part, float], *, encodings: bool) -> None:
+    for part, target in _drawn(net):
+        if encodings or part == (POOL, "interaction"):
+            with torch.no_grad():
+                target.copy_(orthogonal(target.flatten(1), spreads[part]).view_as(target))
 
 
 def analytic_spreads(net: nn.Module) -> dict[Part, float]:
