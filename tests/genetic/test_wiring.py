@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from evospike.core.errors import EncodingError
+from evospike.core.errors import EncodingError, SettingsError
 from evospike.core.rng import torch_stream
 from evospike.genetic.encode import encode as encode_where_smaller
 from evospike.genetic.encode import materialise
@@ -21,6 +21,7 @@ from evospike.genetic.wiring import (
     analytic_spreads,
     draw,
     initialise_from_dense,
+    orthogonal,
     stage_names,
     stages,
     truncated_normal,
@@ -216,3 +217,36 @@ class TestStartFromDense:
             initialise_from_dense(net, fewer)
         with pytest.raises(EncodingError, match="'shared_tapG' cannot start from a dense twin"):
             initialise_from_dense(chain(2, "shared_tapG", (4, 4, 4, 4)), nn.Identity())
+
+
+class TestOrthogonalGenes:
+    def test_every_matrix_is_orthogonal_at_the_variance_of_independent_entries(self) -> None:
+        drawn = torch.randn(3, 3, 16, 16, generator=torch_stream(0, "genes"))
+        made = orthogonal(drawn, 0.25)
+        torch.testing.assert_close(made @ made.mT, torch.eye(16, dtype=made.dtype).expand(3, 3, 16, 16))
+        assert made.square().mean().item() == pytest.approx(0.25**2)
+
+    def test_it_keeps_a_matrix_that_is_orthogonal_already(self) -> None:
+        start = orthogonal(torch.randn(8, 8, generator=torch_stream(0, "genes")), 8**-0.5)
+        torch.testing.assert_close(orthogonal(start, 8**-0.5), start)
+
+    def test_only_the_genes_differ_from_independent_entries(self) -> None:
+        plain, made = chain(), chain()
+        draw(plain, WiringSettings(), 0)
+        draw(made, WiringSettings(start="orthogonal_genes"), 0)
+        for name, value in values(made).items():
+            assert torch.equal(value, values(plain)[name])
+        genes = made.gene_pool.interaction.double()
+        assert not torch.equal(genes, plain.gene_pool.interaction)
+        torch.testing.assert_close(genes @ genes.T, torch.eye(64, dtype=genes.dtype), atol=1e-5, rtol=0)
+
+    def test_the_low_rank_control_has_no_genes_to_change(self) -> None:
+        plain, made = chain(kind="low_rank"), chain(kind="low_rank")
+        draw(plain, WiringSettings(), 0)
+        draw(made, WiringSettings(start="orthogonal_genes"), 0)
+        for name, value in values(made).items():
+            assert torch.equal(value, values(plain)[name])
+
+    def test_it_belongs_to_the_analytic_wiring(self) -> None:
+        with pytest.raises(SettingsError, match="belongs to wiring 'analytic'"):
+            WiringSettings(kind="random", start="orthogonal_genes")

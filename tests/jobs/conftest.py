@@ -57,6 +57,27 @@ path = "eager"
 """
 
 
+SEARCH = """
+[space]
+cells = 4
+channels = 2
+[search]
+population = 4
+offspring = 4
+generations = 2
+finalists = 2
+finalist_seeds = 2
+[dissimilarity]
+batch = 20
+[scoring]
+samples = 80
+[rank]
+genomes = 5
+resamples = 200
+"""
+"""Sections of the tiny recipe for an architecture search: networks of some thousand parameters, twelve scores."""
+
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
@@ -65,7 +86,7 @@ def _one_thread() -> None:
 @pytest.fixture(scope="session")
 def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recipes") / "tiny.toml"
-    path.write_text(TINY)
+    path.write_text(TINY + SEARCH)
     return path
 
 
@@ -89,6 +110,14 @@ def workshop(tiny: Callable[..., Recipe]) -> Callable[..., Workshop]:
         return Workshop(recipe, make_plan(recipe, task, evolves=True), task)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def searched(tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., Recipe]) -> tuple[RunFolder, dict[str, Any]]:
+    """A finished architecture search with one worker, and its result."""
+    recipe = tiny()
+    run = create_run("search", recipe, str(tmp_path_factory.mktemp("runs") / "searched"))
+    return run, conduct(run, recipe, quiet=True)
 
 
 @pytest.fixture(scope="session")

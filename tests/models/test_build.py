@@ -120,6 +120,32 @@ def test_vote_averages_neighbouring_voters() -> None:
     torch.testing.assert_close(Vote(3)(votes), torch.tensor([[1 / 3, 2 / 3]]))
 
 
+def test_crop_zeros_and_upsample_by_hand() -> None:
+    b = SpecBuilder("net", (2, 4, 3), 24)
+    b.node("crop", "crop", INPUT, pixels=1)
+    b.node("large", "upsample", "crop", factor=2)
+    b.node("none", "zeros", "large", channels=1)
+    b.node("all", "concat", "large", "none")
+    x = torch.arange(1.0, 25.0).view(1, 2, 4, 3)
+    network = build(finish_flat(b, "all"), steps=1)
+    found: dict[str, torch.Tensor] = {}
+    for name in ("crop", "large", "none"):
+        network.get_submodule(name).register_forward_hook(lambda m, i, y, name=name: found.update({name: y}))
+    network(x)
+    assert found["crop"][0, 0].tolist() == [[5, 6], [8, 9], [11, 12]]  # rows 1, 4, 7, 10 without the first of each
+    assert found["crop"][0, 1].tolist() == [[17, 18], [20, 21], [23, 24]]
+    for row in range(6):
+        for column in range(4):
+            assert torch.equal(found["large"][:, :, row, column], found["crop"][:, :, row // 2, column // 2])
+    assert torch.equal(found["none"], torch.zeros(1, 1, 6, 4))
+
+
+def finish_flat(b: SpecBuilder, source: str) -> NetworkSpec:
+    b.node("flat", "flatten", source)
+    b.node("out", "linear", "flat", features=24)
+    return b.finish()
+
+
 def test_networks_can_be_copied_pickled_and_converted() -> None:
     network = build(small8((1, 6, 6), 3, channels=(2, 2)), steps=2)
     x = torch.rand(2, 1, 6, 6)

@@ -98,3 +98,18 @@ def test_one_record_by_hand() -> None:
     assert (flat.parameters, flat.output_shape) == (0, (24,))
     assert (out.weights, out.parameters, out.macs, out.role) == (72, 75, 72, "classifier")
     assert macs_per_step(b.finish()) == 432 + 72
+
+
+def test_crop_zeros_and_upsample_cost_nothing() -> None:
+    b = SpecBuilder("net", (4, 6, 5), 3)
+    b.node("crop", "crop", INPUT, pixels=1)
+    b.node("zeros", "zeros", "crop", channels=2)
+    b.node("join", "concat", "crop", "zeros")
+    b.node("large", "upsample", "join", factor=2)
+    b.node("conv", "conv", "large", channels=3, kernel=1)
+    b.node("pool", "global_pool", "conv")
+    b.node("out", "linear", "pool", features=3)
+    spec = b.finish()
+    assert [layer.parameters for layer in count_layers(spec)] == [0, 0, 0, 0, 18, 0, 12]
+    assert macs_per_step(spec) == 18 * 10 * 8 + 9
+    assert dense_parameters(spec) == sum(parameter.numel() for parameter in build(spec).parameters())

@@ -96,6 +96,17 @@ def test_shapes_by_hand() -> None:
     }
 
 
+def test_shapes_of_crop_zeros_and_upsample() -> None:
+    spec = spec_of(
+        ("a", "crop", [INPUT], {"pixels": 2}),
+        ("b", "zeros", ["a"], {"channels": 7}),
+        ("x", "upsample", ["b"], {"factor": 3}),
+        *END,
+    )
+    shapes = infer_shapes(spec)
+    assert [shapes[name] for name in ("a", "b", "x")] == [(2, 4, 3), (7, 4, 3), (7, 12, 9)]
+
+
 FLAT = ("f", "flatten", [INPUT], {})
 
 
@@ -163,6 +174,15 @@ FLAT = ("f", "flatten", [INPUT], {})
         (
             [("c", "concat", [INPUT, Edge("x", delay=1)], {}), ("x", "neuron", ["c"], {}), *END],
             "layer 'c' joins a source that comes after it, whose size is not known yet; use 'add'",
+        ),
+        (
+            [("x", "crop", [INPUT], {"pixels": 5}), *END],
+            "layer 'x' crops 5 pixel(s) of a 5-pixel side and leaves none; "
+            "use larger images (data.image_size) or a network with fewer reductions",
+        ),
+        (
+            [FLAT, ("x", "zeros", ["f"], {"channels": 2}), *END],
+            "layer 'x' (zeros) wants an image (C, H, W), given (60,); put it before flatten",
         ),
         ([FLAT], "last layer 'f' gives shape (60,), expected (3,) class scores"),
     ],

@@ -101,7 +101,7 @@ def test_the_digest_of_small8_is_pinned() -> None:
         (
             lambda: node("a", "dense", INPUT),
             "node 'a' has unknown operation 'dense'; known: conv, linear, norm, neuron, avgpool, maxpool, "
-            "global_pool, flatten, add, concat, vote",
+            "global_pool, flatten, upsample, crop, zeros, add, concat, vote",
         ),
         (
             lambda: node("a", "linear", INPUT, features=2, width=3),
@@ -110,7 +110,7 @@ def test_the_digest_of_small8_is_pinned() -> None:
         (lambda: node("a", "conv", INPUT, kernel=3), "node 'a' (conv) lacks argument 'channels'"),
         (
             lambda: node("a", "linear", INPUT, features=2, role="head"),
-            "node 'a' has unknown role 'head'; known: stem, body, shortcut, hidden, classifier",
+            "node 'a' has unknown role 'head'; known: stem, body, depthwise, shortcut, hidden, classifier",
         ),
         (lambda: node("a", "neuron", INPUT, kind="adex"), "node 'a' has unknown kind 'adex'; known: lif, if, plif"),
         (

@@ -39,6 +39,8 @@ def make_parser() -> argparse.ArgumentParser:
     commands.required = True
     _job(commands, "evolve", "evolve the initial values of a genetic network, then train the winner and its controls")
     _job(commands, "train", "train the network of a recipe")
+    _job(commands, "search", "search an architecture without training candidates", default="digits-search")
+    _job(commands, "rank", "compare scores of architectures with their accuracies", default="digits-search")
     _resume(commands)
     _inspect(commands)
     _evaluate(commands)
@@ -48,16 +50,22 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _job(commands: Any, name: str, about: str) -> None:
+def _job(commands: Any, name: str, about: str, default: str = "digits") -> None:
     job = commands.add_parser(name, help=about, description=about)
-    job.add_argument("recipe", nargs="?", default="digits", help="a shipped recipe or a TOML file (default: digits)")
+    job.add_argument("recipe", nargs="?", default=default, help=f"a shipped recipe or a TOML file (default: {default})")
     job.add_argument("-o", "--output", metavar="RUN", help="run folder (default: runs/NAME-time)")
-    job.add_argument(
-        "--arms", metavar="A,B", help="networks of the final comparison: genetic,dense,random,analytic,low-rank,svd"
-    )
+    if name in ("evolve", "train"):
+        job.add_argument(
+            "--arms", metavar="A,B", help="networks of the final comparison: genetic,dense,random,analytic,low-rank,svd"
+        )
+        _model(job)
     job.add_argument("--dry-run", action="store_true", help="print the plan with estimates and stop")
     _settings(job)
     _common(job)
+
+
+def _model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", metavar="RUN", help="architecture of a finished search, or a genome file")
 
 
 def _settings(parser: argparse.ArgumentParser) -> None:
@@ -89,6 +97,7 @@ def _inspect(commands: Any) -> None:
     about = "parameters and layers of a recipe's or run's network, without training"
     inspect = commands.add_parser("inspect", help=about, description=about)
     inspect.add_argument("recipe", help="a shipped recipe, a TOML file or a run folder")
+    _model(inspect)
     _settings(inspect)
     _common(inspect)
 

@@ -17,7 +17,7 @@ Printed = tuple[dict[str, Any], str]
 
 
 def run_job(arguments: Namespace) -> Printed:
-    """evolve and train: a new run from its record to its result."""
+    """evolve, train, search and rank: a new run from its record to its result."""
     recipe = _recipe(arguments)
     if arguments.dry_run:
         from evospike.jobs.inspection import dry_run
@@ -115,29 +115,40 @@ def data(arguments: Namespace) -> Printed:
 
 
 def _recipe(arguments: Namespace) -> Recipe:
-    return read_recipe(arguments.recipe, arguments.set, flags_given(arguments))
+    return read_recipe(arguments.recipe, arguments.set, _given(arguments))
+
+
+def _given(arguments: Namespace) -> dict[str, Any]:
+    """The named flags that were given, with the genome that --model stands for."""
+    given = flags_given(arguments)
+    if getattr(arguments, "model", None) is None:
+        return given
+    from evospike.jobs.genomes import read_model
+
+    return merge(given, {"model": {"genome": read_model(arguments.model)}})
 
 
 def _overlaid(values: dict[str, Any], arguments: Namespace) -> dict[str, Any]:
     for text in arguments.set:
         values = merge(values, parse_override(text))
-    return merge(values, flags_given(arguments))
+    return merge(values, _given(arguments))
 
 
 def _recipe_or_run(arguments: Namespace) -> Recipe:
     if (Path(arguments.recipe) / "run.json").is_file():
         from evospike.jobs.folder import open_run
+        from evospike.jobs.genomes import model_of
 
-        recorded = open_run(arguments.recipe).recipe.to_plain()
+        run = open_run(arguments.recipe)
+        recorded = merge(run.recipe.to_plain(), {"model": {"genome": model_of(run)}})
         return recipe_from_plain(_overlaid(recorded, arguments))
     return _recipe(arguments)
 
 
 def _result(document: dict[str, Any]) -> Printed:
-    from evospike.jobs.results import table
+    from evospike.jobs.results import describe
 
-    tail = f"test accuracy {document['test_accuracy']:.2%}, run {document['run']}, digest {document['digest']}"
-    return document, f"{table(document)}\n\n{tail}\nmore: evospike report {document['run']}"
+    return document, f"{describe(document)}\nmore: evospike report {document['run']}"
 
 
 def _lines(document: dict[str, Any], separator: str = "\n") -> str:
@@ -170,6 +181,8 @@ def _toml(values: dict[str, Any], where: str = "") -> str:
 COMMANDS: dict[str, Callable[[Namespace], Printed]] = {
     "evolve": run_job,
     "train": run_job,
+    "search": run_job,
+    "rank": run_job,
     "resume": resume,
     "inspect": inspect,
     "evaluate": evaluate,

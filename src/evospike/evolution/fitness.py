@@ -103,5 +103,7 @@ def term(score: Score, name: str) -> float:
     value = score.terms.get(name)
     if value is None:
         known = ", ".join(sorted(score.terms)) or "none"
-        raise RunError(f"evaluation gave no '{name}' term (it gave: {known}); let it measure '{name}' or change mode")
+        raise RunError(
+            f"evaluation gave no '{name}' term (it gave: {known}); let it measure '{name}', or ask for another"
+        )
     return value

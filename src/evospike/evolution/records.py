@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from evospike.core.errors import SettingsError, StoreError
 
-Status = Literal["ok", "silent", "diverged", "error"]
+Status = Literal["ok", "silent", "refused", "diverged", "error"]
 Kind = Literal["candidate", "finalist"]
 
 FAILURES: frozenset[Status] = frozenset({"diverged", "error"})
@@ -95,7 +95,8 @@ class Request:
 class Score:
     """What an evaluation gives back.
 
-    status:  ok, silent (a layer hardly fires), diverged (a number that is not finite) or error.
+    status:  ok, silent (a layer hardly fires), refused (outside a bound), diverged (a number that is not finite) or
+             error.
     reason:  one line; empty when ok.
     terms:   raw measurements by name: `loss`, `validation_loss`, `temporal` and `entropy` (both: more is
              better), `firing_rate`, `accuracy`, ... A term that is not finite becomes None and turns ok into

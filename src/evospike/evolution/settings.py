@@ -1,4 +1,4 @@
-"""Settings of the evolution of initial values (STE)."""
+"""Settings of the evolution of initial values (STE) and of the search by populations of genomes."""
 
 from __future__ import annotations
 
@@ -90,3 +90,67 @@ class EvolutionSettings(Settings):
             f"start_mean={self.start_mean} lies outside the box [{self.lower}, {self.upper}]; move one of them",
         )
         require(self.start_step > 0, f"start_step={self.start_step} does not move; give a positive number")
+
+
+MAXIMISED = frozenset({"score", "accuracy"})
+"""Terms of which more is better; every other term of a population search is minimised."""
+
+MOST_GENERATIONS = 9999  # a record names generations with four digits
+
+
+@dataclass(frozen=True)
+class PopulationSettings(Settings):
+    """How a population of genomes is searched (methods reference 4.8).
+
+    strategy:    `nsga2`, or `random`: fresh samples in every generation, the control of equal cost.
+    population:  size of the random start and of what survives each generation.
+    offspring:   candidates of every later generation.
+    generations: generations, the random start included.
+    objectives:  names of measured terms; those in `MAXIMISED` are maximised, all others minimised.
+    crossover_probability: how often two parents are crossed before their children are mutated.
+    finalists, finalist_seeds: how many of the best are scored again, and on how many other draws; 0 finalists:
+                 the best of the search is the winner.
+    tries:       attempts to find a child that was not scored before; a generation whose children all were ends
+                 the search.
+    """
+
+    strategy: Literal["nsga2", "random"] = "nsga2"
+    population: int = 50
+    offspring: int = 50
+    generations: int = 100
+    objectives: tuple[str, ...] = ("score",)
+    crossover_probability: float = 0.9
+    finalists: int = 4
+    finalist_seeds: int = 3
+    tries: int = 50
+
+    @property
+    def candidates(self) -> int:
+        """How many candidates the search scores, finalists not counted; fewer when it runs out of new ones."""
+        return self.population + (self.generations - 1) * self.offspring
+
+    def validate(self) -> None:
+        require(self.population >= 2, f"population={self.population} has no two parents; give 2 or more")
+        for name in ("offspring", "generations", "finalist_seeds", "tries"):
+            value = getattr(self, name)
+            require(value >= 1, f"{name}={value} leaves nothing to do; give 1 or more")
+        require(
+            self.generations <= MOST_GENERATIONS,
+            f"generations={self.generations} is more than a record holds; give at most {MOST_GENERATIONS}",
+        )
+        require(
+            0.0 <= self.crossover_probability <= 1.0,
+            f"crossover_probability={self.crossover_probability} is no probability; give a number from 0 to 1",
+        )
+        require(
+            0 <= self.finalists <= self.candidates,
+            f"finalists={self.finalists} of {self.candidates} candidates cannot be; give 0 to {self.candidates}",
+        )
+        self._validate_objectives()
+
+    def _validate_objectives(self) -> None:
+        require(bool(self.objectives), "objectives=[] leaves nothing to search for; name a term, as in ['score']")
+        require(
+            len(set(self.objectives)) == len(self.objectives) and all(self.objectives),
+            f"objectives={list(self.objectives)} must be distinct names; name each term once",
+        )

@@ -12,7 +12,7 @@ Contraction = Literal["auto", "materialise", "two_stage"]
 TapReading = Literal["mean", "centre"]
 WiringKind = Literal["analytic", "random", "evolved", "svd"]
 Bounds = Literal["absolute", "relative", "none"]
-Start = Literal["independent", "orthogonal", "orthogonal_genes"]
+Start = Literal["independent", "orthogonal_genes"]
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class WiringSettings(Settings):
     bounds: truncate at `bound` (absolute), at `bound` standard deviations (relative), or not at all (none).
     stage_spreads: one encoding spread per stage, in the order of `wiring.stage_names`; empty:
         `encoding_spread` for all.
-    start: of kind `analytic` only: entries drawn independently, or the same draws made orthogonal at equal variance,
-        of the gene interaction alone (`orthogonal_genes`) or of the encodings too (see `wiring`).
+    start: of kind `analytic` only: entries of the gene interaction are drawn independently, or made orthogonal at
+        equal variance (`orthogonal_genes`), so that it passes every direction on alike.
     """
 
     kind: WiringKind = "analytic"

@@ -82,8 +82,10 @@ def draw(
         values = _evolved_spreads(net, wiring, spreads or {})
         bound = None if wiring.bounds == "none" else (wiring.bound, wiring.bounds == "relative")
     draw_values(net, values, bound=bound, seed=seed, draw_key=draw_key)
-    if wiring.start != "independent":
-        _orthogonalise(net, values, encodings=wiring.start == "orthogonal")
+    if wiring.start == "orthogonal_genes" and (POOL, "interaction") in values:
+        interaction = _pool(net).interaction
+        with torch.no_grad():
+            interaction.copy_(orthogonal(interaction, values[POOL, "interaction"]))
 
 
 def draw_values(
@@ -121,21 +123,11 @@ def truncated_normal(noise: Tensor, spread: float, limit: float = math.inf) -> T
 
 
 def orthogonal(values: Tensor, spread: float) -> Tensor:
-    """The matrix of orthonormal rows or columns, whichever are fewer, that QR makes of `values`, scaled so that
-    the mean square of its entries is spread^2."""
-    rows, columns = values.shape
-    tall = values if rows >= columns else values.T
-    q, r = torch.linalg.qr(tall.double())
-    q = q * torch.where(r.diagonal() < 0, -1.0, 1.0)  # the factorisation is unique with a positive diagonal
-    scaled: Tensor = q * (spread * math.sqrt(max(rows, columns)))
-    return scaled if rows >= columns else scaled.T
-
-
-def _orthogonalise(net: nn.Module, spreads: Mapping[Part, float], *, encodings: bool) -> None:
-    for part, target in _drawn(net):
-        if encodings or part == (POOL, "interaction"):
-            with torch.no_grad():
-                target.copy_(orthogonal(target.flatten(1), spreads[part]).view_as(target))
+    """Square matrices (..., g, g) made orthogonal by QR, with the mean square of their entries at spread^2."""
+    q, r = torch.linalg.qr(values.double())
+    signs = torch.where(r.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0)  # unique with a positive diagonal
+    scaled: Tensor = q * signs.unsqueeze(-2) * (spread * math.sqrt(values.shape[-1]))
+    return scaled
 
 
 def analytic_spreads(net: nn.Module) -> dict[Part, float]:

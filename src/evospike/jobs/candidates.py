@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from evospike.core.rng import Name
-from evospike.data.task import ImageSet, proxy_subset
+from evospike.data.task import ImageSet
 from evospike.evolution.records import Request, Score, Status
 from evospike.genetic.encoding import GenePool
-from evospike.genetic.groups import parameter_roles
 from evospike.genetic.regularisers import (
     entropy_ratio,
     entropy_scaled,
@@ -21,11 +19,12 @@ from evospike.genetic.regularisers import (
     temporal_difference,
 )
 from evospike.genetic.wiring import stage_names
+from evospike.jobs.brief import proxy_images, train_briefly
 from evospike.jobs.workshop import Workshop
 from evospike.measure.accuracy import evaluate
 from evospike.measure.spikes import SpikeCount, counting
 from evospike.models.network import Network
-from evospike.training.loop import Diverged, Trainer
+from evospike.training.loop import Diverged
 
 SILENT_BELOW = 1e-4
 """Mean firing rate of any layer below which a candidate counts as silent (methods 3.10)."""
@@ -52,9 +51,7 @@ def spreads_of(genotype: Mapping[str, float]) -> dict[str, float]:
 
 def proxy_set(shop: Workshop) -> ImageSet:
     """The fixed images all candidates train on."""
-    count = shop.recipe.evolution.proxy_samples
-    train = shop.task.train
-    return train if count == 0 or count >= len(train) else proxy_subset(train, count, shop.recipe.run.seed)
+    return proxy_images(shop, shop.recipe.evolution.proxy_samples)
 
 
 def score_candidate(shop: Workshop, request: Request) -> Score:
@@ -77,7 +74,7 @@ def _measure(shop: Workshop, request: Request) -> tuple[dict[str, float], _Healt
     net = shop.network("genetic", request.draw_key, spreads_of(request.genotype.as_mapping()))
     entropy = _entropy(net, shop)
     images = proxy_set(shop)
-    history = _train(net, shop, images, request.draw_key)
+    history = train_briefly(net, shop, images, shop.recipe.evolution.proxy_epochs, request.draw_key)
     if shop.recipe.evolution.entropy_when == "after":
         entropy = _entropy(net, shop)
     scores, spikes = _probe(net, shop, images)
@@ -93,18 +90,6 @@ def _measure(shop: Workshop, request: Request) -> tuple[dict[str, float], _Healt
     else:
         terms["validation_loss"] = terms["loss"]
     return terms, _health(spikes)
-
-
-def _train(net: Network, shop: Workshop, images: ImageSet, key: tuple[Name, ...]) -> list[dict[str, float]]:
-    epochs = shop.recipe.evolution.proxy_epochs
-    training = replace(
-        shop.recipe.training,
-        epochs=epochs,
-        warmup_epochs=min(shop.recipe.training.warmup_epochs, epochs / 4),
-        batch=min(shop.recipe.training.batch, len(images)),
-        ema=0.0,
-    )
-    return Trainer(net, shop.source(images, key), training, parameter_roles(net)).run().epochs
 
 
 @torch.no_grad()

@@ -20,9 +20,11 @@ from evospike.jobs.candidates import dimension_names, proxy_set, spreads_of
 from evospike.jobs.final import stored_result
 from evospike.jobs.finals import run_finals
 from evospike.jobs.folder import RunFolder
-from evospike.jobs.plan import Plan, make_plan, versions
+from evospike.jobs.plan import Plan, make_plan, make_search_plan, versions
+from evospike.jobs.ranking import rank
 from evospike.jobs.recipe import Recipe
 from evospike.jobs.results import summarise
+from evospike.jobs.searching import estimate, search
 from evospike.jobs.workshop import Workshop, as_context
 from evospike.neurons.fused import compiler_available
 
@@ -43,13 +45,11 @@ def conduct(run: RunFolder, recipe: Recipe, *, quiet: bool = False) -> dict[str,
         try:
             shop = _open_workshop(run, recipe)
             stop.check()
-            study = _evolve(shop, run, stop, quiet=quiet) if run.verb == "evolve" else None
-            spreads = None if study is None else spreads_of(study["winner"]["genotype"])
-            finals = run_finals(shop, run, spreads, stop, quiet=quiet)
+            document = _VERBS[run.verb](shop, run, stop, quiet)
         except Interrupted:
             tell(f"stopped; what is done is on disk, go on with: evospike resume {run.path}")
             raise
-        document = summarise(run, recipe, finals, study, time.monotonic() - started)
+        document["wall_seconds"] = round(time.monotonic() - started, 1)
         run.write("result.json", document)
         return document
 
@@ -60,7 +60,8 @@ def _stored_document(run: RunFolder) -> dict[str, Any] | None:
     if document is None:
         return None
     final = run.recipe.final
-    lost = [(a, k) for a in final.arms for k in range(final.seeds) if stored_result(run.final_path(a, k)) is None]
+    trained = [(a, k) for a in final.arms for k in range(final.seeds)] if run.trains else []
+    lost = [(a, k) for a, k in trained if stored_result(run.final_path(a, k)) is None]
     if lost:
         tell(f"weights of {lost[0][0]} (seed {lost[0][1]}) are damaged or gone, they are made again")
     elif "digest" not in document:
@@ -72,8 +73,7 @@ def _open_workshop(run: RunFolder, recipe: Recipe) -> Workshop:
     """Obey the recorded plan, or make and record one; refuse data that changed since."""
     recorded = run.read("plan.json")
     if recorded is None:
-        task = load_task(recipe.data, recipe.run.seed)
-        plan = make_plan(recipe, task, evolves=run.verb == "evolve")
+        plan = _make_plan(run, recipe)
         run.write("plan.json", plan.to_plain())
     else:
         plan = Plan.from_plain(recorded)
@@ -85,12 +85,27 @@ def _open_workshop(run: RunFolder, recipe: Recipe) -> Workshop:
     return shop
 
 
+def _make_plan(run: RunFolder, recipe: Recipe) -> Plan:
+    task = load_task(recipe.data, recipe.run.seed)
+    if run.trains:
+        return make_plan(recipe, task, evolves=run.verb == "evolve")
+    expected = estimate(recipe, task.shape, len(task.classes), len(task.train), ranks=run.verb == "rank")
+    return make_search_plan(recipe, task, expected.seconds)
+
+
 def _check_machine(plan: Plan) -> None:
     """A resume obeys the plan it finds; where this machine cannot, it says so."""
     if plan.path == "fused" and not compiler_available():
         raise RunError("the run began with compiled neurons, and no C++ compiler is found here; install g++ or clang++")
     if changed := differences(plan.versions, versions(plan.device)):
         tell(f"versions differ from those the run began with, last bits may differ: {'; '.join(changed)}")
+
+
+def _train(shop: Workshop, run: RunFolder, stop: Stop, quiet: bool) -> dict[str, Any]:
+    """evolve and train: the spreads, where they are evolved, then every arm to convergence."""
+    study = _evolve(shop, run, stop, quiet=quiet) if run.verb == "evolve" else None
+    spreads = None if study is None else spreads_of(study["winner"]["genotype"])
+    return summarise(run, shop.recipe, run_finals(shop, run, spreads, stop, quiet=quiet), study)
 
 
 def _evolve(shop: Workshop, run: RunFolder, stop: Stop, *, quiet: bool) -> dict[str, Any] | None:
@@ -141,3 +156,12 @@ def _shower(shown: Bar, population: int) -> Callable[[Event], None]:
 def permitted_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Lines for settings that differ and must not: everything but the number of workers."""
     return [line for line in differences(old, new) if not line.startswith("run.workers:")]
+
+
+_VERBS: dict[str, Callable[[Workshop, RunFolder, Stop, bool], dict[str, Any]]] = {
+    "evolve": _train,
+    "train": _train,
+    "search": search,
+    "rank": rank,
+}
+"""What each verb does between its plan and its result."""

@@ -2,8 +2,8 @@
 
 RUN/run.json          verb, recipe, command, versions, commit; written before anything slow
 RUN/plan.json         what was decided once: device, threads, neuron path, contraction orders, digests of the data
-RUN/study.sqlite      every generation and score of the evolution
-RUN/final/ARM-K/      checkpoints, weights and result of the K-th training of an arm
+RUN/study.sqlite      every generation and score of an evolution, a search or a ranking
+RUN/final/ARM-K/      checkpoints, weights and result of the K-th training of an arm (evolve, train)
 RUN/result.json       the result of the finished run
 
 Every JSON document carries a checksum of itself under `checksum`, which readers do not see.
@@ -29,7 +29,7 @@ from evospike.core.files import digest_json, write_json
 from evospike.jobs.recipe import Recipe, recipe_from_plain
 
 FORMAT = 1
-VERBS = ("evolve", "train")
+VERBS = ("evolve", "train", "search", "rank")
 _SEAL = "checksum"
 
 
@@ -43,6 +43,11 @@ class RunFolder:
     @property
     def verb(self) -> str:
         return str(self.record["verb"])
+
+    @property
+    def trains(self) -> bool:
+        """Whether the run ends in trained networks."""
+        return self.verb in ("evolve", "train")
 
     @property
     def recipe(self) -> Recipe:

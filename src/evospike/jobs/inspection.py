@@ -8,18 +8,22 @@ from evospike.data.known import KNOWN
 from evospike.data.settings import DataSettings
 from evospike.data.task import load_task
 from evospike.genetic.encode import encoded_parameters
+from evospike.jobs.architecture import spec_for
 from evospike.jobs.folder import resolved_threads
 from evospike.jobs.plan import estimated_bytes, estimated_seconds, resolve_device, training_count
 from evospike.jobs.recipe import Recipe
+from evospike.jobs.searching import estimate
 from evospike.models.counts import count_layers, macs_per_step, neuron_units
-from evospike.models.presets import make_spec
 from evospike.models.spec import NetworkSpec
+
+BYTES_PER_CANDIDATE = 20_000
+"""Room that a genome of usual size and its score take in the record."""
 
 
 def spec_of(recipe: Recipe) -> NetworkSpec:
     """The network of a recipe; data sets that are known by name need not be there."""
     shape, classes, _ = _task_facts(recipe.data)
-    return make_spec(recipe.model, shape, classes)
+    return spec_for(recipe.model, shape, classes)
 
 
 def inspect_recipe(recipe: Recipe) -> dict[str, Any]:
@@ -63,6 +67,8 @@ def inspect_recipe(recipe: Recipe) -> dict[str, Any]:
 
 def dry_run(recipe: Recipe, verb: str) -> dict[str, Any]:
     """The plan of a run with estimates of time, memory and disk, nothing written and nothing trained."""
+    if verb in ("search", "rank"):
+        return _dry_search(recipe, verb)
     spec = spec_of(recipe)
     _, _, samples = _task_facts(recipe.data)
     device = resolve_device(recipe.run.device)
@@ -85,6 +91,23 @@ def dry_run(recipe: Recipe, verb: str) -> dict[str, Any]:
         "estimated_seconds": round(seconds / recipe.run.workers),
         "estimated_memory_bytes": memory * recipe.run.workers,
         "estimated_disk_bytes": disk,
+    }
+
+
+def _dry_search(recipe: Recipe, verb: str) -> dict[str, Any]:
+    shape, classes, samples = _task_facts(recipe.data)
+    expected = estimate(recipe, shape, classes, samples, ranks=verb == "rank")
+    return {
+        "verb": verb,
+        "recipe": recipe.name,
+        "training_samples": samples,
+        "candidates": expected.candidates,
+        "device": resolve_device(recipe.run.device),
+        "threads": resolved_threads(recipe.run.threads),
+        "workers": recipe.run.workers,
+        "estimated_seconds": round(expected.seconds / recipe.run.workers),
+        "estimated_memory_bytes": expected.memory * recipe.run.workers,
+        "estimated_disk_bytes": expected.candidates * BYTES_PER_CANDIDATE,
     }
 
 

@@ -63,7 +63,7 @@ def load(run: str | Path, *, arm: str | None = None, seed: int = 0, device: str 
     arm, seed: which of the final trainings; the run's own network on its first seed by default.
     Raises: RunError when it is no run or not trained yet; CheckpointError when its weights are damaged.
     """
-    folder = open_run(run)
+    folder = _open_training(run)
     shop = _workshop(folder, device)
     net = _trained(folder, shop, arm or shop.recipe.final.arms[0], seed)
     task = shop.task
@@ -72,7 +72,7 @@ def load(run: str | Path, *, arm: str | None = None, seed: int = 0, device: str 
 
 def evaluate_run(path: str | Path, *, device: str = "auto") -> dict[str, Any]:
     """Measure the run's own network once more on the test split: the document that `evospike evaluate` prints."""
-    folder = open_run(path)
+    folder = _open_training(path)
     started = time.monotonic()
     result = folder.read("result.json")
     if result is None:
@@ -93,6 +93,16 @@ def evaluate_run(path: str | Path, *, device: str = "auto") -> dict[str, Any]:
         "wall_seconds": round(time.monotonic() - started, 1),
         "digest": result["digest"],
     }
+
+
+def _open_training(path: str | Path) -> RunFolder:
+    folder = open_run(path)
+    if not folder.trains:
+        raise RunError(
+            f"run '{path}' ({folder.verb}) has no trained network; train what it found: "
+            f"evospike train RECIPE --model {path}"
+        )
+    return folder
 
 
 def _workshop(folder: RunFolder, device: str, *, same_path: bool = False) -> Workshop:

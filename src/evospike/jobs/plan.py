@@ -18,11 +18,11 @@ from evospike.core.progress import tell
 from evospike.data.task import Task
 from evospike.genetic.contraction import plan_contractions
 from evospike.genetic.encode import encode_with
+from evospike.jobs.architecture import spec_for
 from evospike.jobs.folder import resolved_threads
 from evospike.jobs.recipe import Recipe
 from evospike.models.build import build
 from evospike.models.counts import count_layers, macs_per_step, neuron_units
-from evospike.models.presets import make_spec
 from evospike.models.spec import NetworkSpec
 from evospike.neurons.fused import compiler_available
 from evospike.neurons.settings import Path
@@ -70,7 +70,7 @@ class Plan:
 
 def make_plan(recipe: Recipe, task: Task, *, evolves: bool) -> Plan:
     """Decide for a recipe on its data. Raises: SpecError, SettingsError, EncodingError, RunError (no such device)."""
-    spec = make_spec(recipe.model, task.shape, len(task.classes))
+    spec = spec_for(recipe.model, task.shape, len(task.classes))
     device = resolve_device(recipe.run.device)
     threads = resolved_threads(recipe.run.threads)
     seconds = estimated_seconds(recipe, spec, len(task.train), device, threads, evolves=evolves)
@@ -80,6 +80,21 @@ def make_plan(recipe: Recipe, task: Task, *, evolves: bool) -> Plan:
         path=choose_path(recipe.run.path, seconds),
         contractions=contraction_orders(recipe, spec),
         spec=spec.to_json(),
+        data={"train": task.train.digest(), "validation": task.validation.digest()},
+        versions=versions(device),
+        seconds=seconds,
+    )
+
+
+def make_search_plan(recipe: Recipe, task: Task, seconds: float) -> Plan:
+    """Decide for a search or a ranking, which has no one network. seconds: estimated length of the job."""
+    device = resolve_device(recipe.run.device)
+    return Plan(
+        device=device,
+        threads=resolved_threads(recipe.run.threads),
+        path=choose_path(recipe.run.path, seconds),
+        contractions={},
+        spec="",
         data={"train": task.train.digest(), "validation": task.validation.digest()},
         versions=versions(device),
         seconds=seconds,

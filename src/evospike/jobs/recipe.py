@@ -7,64 +7,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from evospike.core.errors import SettingsError
 from evospike.core.settings import Settings, merge, nearest, parse_override, plain, read_settings, require
 from evospike.data.settings import DataSettings
-from evospike.evolution.settings import EvolutionSettings
+from evospike.evolution.settings import EvolutionSettings, PopulationSettings
 from evospike.genetic.settings import EncodingSettings, WiringSettings
+from evospike.jobs.settings import FinalSettings, RankSettings, RunSettings, ScoringSettings
+from evospike.measure.settings import DissimilaritySettings
 from evospike.models.settings import ModelSettings
 from evospike.neurons.settings import NeuronSettings
+from evospike.search.settings import SpaceSettings
 from evospike.training.settings import TrainingSettings
 
 MOST_BYTES = 1 << 20
 """A recipe file larger than this is refused unread."""
 
-ArmName = Literal["genetic", "dense", "random", "analytic", "low-rank", "svd"]
-
-
-@dataclass(frozen=True)
-class FinalSettings(Settings):
-    """The trainings at the end of a run, to convergence, each judged once on the test split.
-
-    arms: networks trained side by side on the same seeds: `genetic` is the recipe's own encoding, wired as evolved (or
-    as [wiring] says, for `train`); `dense` its twin with stored weights; `random` and `analytic` the same encoding from
-    other initial values; `low-rank` the encoding without a gene matrix; `svd` the encoding of the trained dense twin.
-    seeds: how many paired repetitions.
-    """
-
-    arms: tuple[ArmName, ...] = ("genetic",)
-    seeds: int = 1
-
-    def validate(self) -> None:
-        require(len(self.arms) > 0, "'arms' is empty; name at least one, as in arms = ['genetic']")
-        require(len(set(self.arms)) == len(self.arms), f"'arms' names one twice: {', '.join(self.arms)}")
-        require(self.seeds >= 1, f"'seeds' must be at least 1, given {self.seeds}")
-        require("svd" not in self.arms or "dense" in self.arms, "arm 'svd' starts from the trained arm 'dense'; add it")
-
-
-@dataclass(frozen=True)
-class RunSettings(Settings):
-    """Where and how a run computes.
-
-    seed: root of every random stream. workers: processes for evolution and final trainings; does not change results.
-    threads: CPU threads of each process (0: as many as the machine has cores). device: `auto` takes CUDA when there is.
-    path: how neurons run: `eager`, `fused` (compiled), or `auto`, decided from the length of the job.
-    """
-
-    seed: int = 0
-    workers: int = 1
-    threads: int = 1
-    device: str = "auto"
-    path: Literal["auto", "eager", "fused"] = "auto"
-
-    def validate(self) -> None:
-        require(self.seed >= 0, f"'seed' must not be negative, given {self.seed}")
-        require(self.workers >= 1, f"'workers' must be at least 1, given {self.workers}")
-        require(self.threads >= 0, f"'threads' must not be negative, given {self.threads}")
-        known = self.device in ("auto", "cpu", "cuda") or self.device.startswith("cuda:")
-        require(known, f"'device' must be auto, cpu, cuda or cuda:N, given '{self.device}'")
+MEASURED = ("score", "parameters", "operations", "energy", "spikes", "firing_rate")
+"""Terms of a searched architecture that can be objectives; a short training adds `accuracy`."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +42,11 @@ class Recipe(Settings):
     training: TrainingSettings = field(default_factory=TrainingSettings)
     evolution: EvolutionSettings = field(default_factory=EvolutionSettings)
     final: FinalSettings = field(default_factory=FinalSettings)
+    space: SpaceSettings = field(default_factory=SpaceSettings)
+    search: PopulationSettings = field(default_factory=PopulationSettings)
+    scoring: ScoringSettings = field(default_factory=ScoringSettings)
+    dissimilarity: DissimilaritySettings = field(default_factory=DissimilaritySettings)
+    rank: RankSettings = field(default_factory=RankSettings)
     run: RunSettings = field(default_factory=RunSettings)
 
     def validate(self) -> None:
@@ -89,6 +55,12 @@ class Recipe(Settings):
             not starts_dense or "dense" in self.final.arms,
             "wiring.kind = 'svd' starts from the trained dense twin; add 'dense' to final.arms",
         )
+        measured = MEASURED if self.scoring.score != "training" else (*MEASURED, "accuracy")
+        for name in self.search.objectives:
+            require(
+                name in measured,
+                f"search.objectives names '{name}', which a search does not measure; {nearest(name, list(measured))}",
+            )
 
     def starts_from_dense(self, arm: str) -> bool:
         """Whether an arm begins with an approximation of its trained dense twin."""

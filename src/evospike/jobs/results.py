@@ -24,9 +24,9 @@ def half_interval(values: Sequence[float]) -> float | None:
 
 
 def summarise(
-    run: RunFolder, recipe: Recipe, finals: Sequence[Mapping[str, Any]], study: Mapping[str, Any] | None, seconds: float
+    run: RunFolder, recipe: Recipe, finals: Sequence[Mapping[str, Any]], study: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """The document that evolve, train and resume print. The first arm is the run's own network.
+    """The document that evolve, train and resume print, but for its time. The first arm is the run's own network.
 
     `test_accuracy`, `firing_rate`: means over seeds, of the first arm. `density`: share of synapses present (1 without
     structure learning). `digest`: of history and final weights, without times, paths and workers.
@@ -41,7 +41,6 @@ def summarise(
         "dense_parameters": first["dense_parameters"],
         "density": 1.0,
         "firing_rate": first["firing_rate"],
-        "wall_seconds": round(seconds, 1),
         "digest": _digest(finals, study),
         "arms": [{**arm, **_against(arm, first)} for arm in arms],
     }
@@ -84,6 +83,43 @@ def _digest(finals: Sequence[Mapping[str, Any]], study: Mapping[str, Any] | None
         for final in finals
     ]
     return digest_json([trainings, None if study is None else study["history_digest"]])
+
+
+def describe(document: Mapping[str, Any]) -> str:
+    """A result document as text, whichever verb it is of."""
+    if "arms" in document:
+        tail = f"test accuracy {document['test_accuracy']:.2%}, run {document['run']}, digest {document['digest']}"
+        return f"{table(document)}\n\n{tail}"
+    if "scores" in document:
+        return f"{_ranking(document)}\n\nrun {document['run']}, digest {document['digest']}"
+    return (
+        f"{_cells(document['winner']['genome'])}\n"
+        f"score {document['score']:.6g}, {document['parameters']:,} parameters, {document['operations']:,} operations, "
+        f"{document['candidates']} candidates at {document['candidates_per_second']} a second\n\n"
+        f"run {document['run']}, digest {document['digest']}\ntrain it: evospike train RECIPE --model {document['run']}"
+    )
+
+
+def _cells(genome: Mapping[str, Any]) -> str:
+    """One line per cell: its motif and the operations of its connections."""
+    return "\n".join(
+        f"cell {i}: {cell['motif']:<10} {' '.join(link['operation'] for link in cell['links'])}".rstrip()
+        for i, cell in enumerate(genome["cells"])
+    )
+
+
+def _ranking(document: Mapping[str, Any]) -> str:
+    """Kendall's tau of every score as lines of text."""
+    lines = [f"{'score':<30} {'tau':>7} {'95 % interval':>18}"]
+    for row in document["scores"]:
+        low, high = row["interval"]
+        lines.append(f"{row['score']:<30} {row['tau']:>+7.3f} {f'{low:+.3f} .. {high:+.3f}':>18}")
+    seen = document["accuracy"]
+    lines.append(
+        f"{document['architectures']} architectures, accuracy after a short training "
+        f"{seen['least']:.2%} to {seen['most']:.2%}"
+    )
+    return "\n".join(lines)
 
 
 def table(document: Mapping[str, Any]) -> str:

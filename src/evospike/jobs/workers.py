@@ -15,7 +15,9 @@ from evospike.jobs.candidates import score_candidate
 from evospike.jobs.final import train_arm
 from evospike.jobs.folder import open_run
 from evospike.jobs.plan import Plan
+from evospike.jobs.ranking import rank_architecture
 from evospike.jobs.recipe import recipe_from_plain
+from evospike.jobs.scoring import score_architecture
 from evospike.jobs.workshop import Workshop
 
 PROGRESS = "progress"
@@ -25,6 +27,16 @@ PROGRESS = "progress"
 def score(payload: Mapping[str, Any], context: Mapping[str, Any]) -> dict[str, Any]:
     """Score one candidate or finalist: `Request.to_json()` in, `Score.to_json()` out."""
     return score_candidate(_workshop(context), Request.from_json(payload)).to_json()
+
+
+def score_genome(payload: Mapping[str, Any], context: Mapping[str, Any]) -> dict[str, Any]:
+    """Score one architecture of a search: `Request.to_json()` in, `Score.to_json()` out."""
+    return score_architecture(_workshop(context), Request.from_json(payload)).to_json()
+
+
+def rank(payload: Mapping[str, Any], context: Mapping[str, Any]) -> dict[str, Any]:
+    """Score and train one architecture of a ranking: `Request.to_json()` in, `Score.to_json()` out."""
+    return rank_architecture(_workshop(context), Request.from_json(payload)).to_json()
 
 
 def train(payload: Mapping[str, Any], context: Mapping[str, Any]) -> dict[str, Any]:

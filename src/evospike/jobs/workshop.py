@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from evospike.core.rng import Name, stream_key
+from evospike.core.rng import Name, stream, stream_key
 from evospike.data.augment import Augmenter, batch_order
 from evospike.data.task import ImageSet, Task, load_task
 from evospike.genetic.contraction import apply_contractions
@@ -85,24 +85,48 @@ class Workshop:
         draw_stored(net, seed, draw_key)
         if encoding.kind != "dense":
             if arm == "genetic" and spreads is not None:
-                wiring = replace(wiring, kind="evolved", stage_spreads=())
+                wiring = replace(wiring, kind="evolved", stage_spreads=(), start="independent")
             if wiring.kind != "svd" and arm != "svd":
                 draw(net, wiring, seed, draw_key, spreads if arm == "genetic" else None)
             apply_contractions(net, self.plan.contractions)
-        layout = torch.channels_last if self.recipe.training.channels_last else torch.contiguous_format
-        return net.to(device=self.plan.device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
+        return self._placed(net)
 
     def bare_network(self, arm: str) -> Network:
         """A network of an arm, encoded, before anything is drawn."""
-        net = build(
-            self.spec,
+        net = self._built(self.spec)
+        encode_with(net, self.arm(arm)[0], seed=self.recipe.run.seed)
+        return net
+
+    def stored_network(self, spec: NetworkSpec, draw_key: tuple[Name, ...]) -> Network:
+        """Any network with stored weights, drawn under `draw_key`."""
+        net = self._built(spec)
+        draw_stored(net, self.recipe.run.seed, draw_key)
+        return self._placed(net)
+
+    @cached_property
+    def probe_batches(self) -> list[Tensor]:
+        """The fixed batches of training images every untrained architecture is shown: normalised, on the device."""
+        settings, train = self.recipe.dissimilarity, self.task.train
+        size = min(settings.batch, len(train))
+        batches = []
+        for repeat in range(settings.repeats):
+            chosen = stream(self.recipe.run.seed, "probe batch", repeat).choice(len(train), size, replace=False)
+            ((x, _labels),) = self.batches(train.subset(torch.from_numpy(chosen)), size)
+            batches.append(x)
+        return batches
+
+    def _built(self, spec: NetworkSpec) -> Network:
+        return build(
+            spec,
             self.recipe.neuron,
             steps=self.recipe.model.steps,
             norm_time=self.recipe.model.norm_time,
             path=self.plan.path,
         )
-        encode_with(net, self.arm(arm)[0], seed=self.recipe.run.seed)
-        return net
+
+    def _placed(self, net: Network) -> Network:
+        layout = torch.channels_last if self.recipe.training.channels_last else torch.contiguous_format
+        return net.to(device=self.plan.device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
 
     def source(self, images: ImageSet, key: tuple[Name, ...]) -> BatchSource:
         """Training batches of a set; order and augmentation follow from the run's seed and `key`."""

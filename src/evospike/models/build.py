@@ -30,6 +30,28 @@ class Vote(nn.Module):
         return groups.mean(-1)
 
 
+class Crop(nn.Module):
+    """Drops the first rows and columns of an image."""
+
+    def __init__(self, pixels: int) -> None:
+        super().__init__()
+        self.pixels = pixels
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[..., self.pixels :, self.pixels :]
+
+
+class Zeros(nn.Module):
+    """An image of zeros, of its input's size but with channels of its own number."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.new_zeros(x.shape[0], self.channels, *x.shape[2:])
+
+
 def build(
     spec: NetworkSpec,
     neuron: NeuronSettings | None = None,
@@ -115,6 +137,9 @@ _MAKERS: dict[str, Callable[[Node, Shape], nn.Module]] = {
     "maxpool": lambda node, _: nn.MaxPool2d(*_window(node), ceil_mode=bool(node.args["ceil"])),
     "global_pool": lambda _node, _source: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(1)),
     "flatten": lambda _node, _source: nn.Flatten(1),
+    "upsample": lambda node, _: nn.Upsample(scale_factor=node.integer("factor"), mode="nearest"),
+    "crop": lambda node, _: Crop(node.integer("pixels")),
+    "zeros": lambda node, _: Zeros(node.integer("channels")),
     "add": lambda _node, _source: nn.Identity(),
     "concat": lambda _node, _source: nn.Identity(),
     "vote": lambda node, _: Vote(node.integer("voters")),

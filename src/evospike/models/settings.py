@@ -16,6 +16,7 @@ class ModelSettings(Settings):
     block: placement of neurons in a residual block (methods 2.4). hidden: width of hidden fully connected layers.
     channels: widths of the small presets. readout: mean of class scores over time, or a vote of spiking outputs.
     norm_time: batch-norm statistics over time and batch together, or per step (methods 1.5).
+    genome: a searched architecture as JSON (`search.genome`), as `--model` writes it; it takes the place of the preset.
     """
 
     preset: str = "small8"
@@ -25,6 +26,7 @@ class ModelSettings(Settings):
     channels: tuple[int, ...] = ()
     readout: Literal["mean", "vote"] = "mean"
     norm_time: Literal["joint", "step"] = "joint"
+    genome: str = ""
 
     def validate(self) -> None:
         require(self.steps >= 1, f"'steps' must be at least 1, given {self.steps}")

@@ -90,6 +90,26 @@ def _pool(node: Node, sources: list[Shape]) -> Shape:
     return channels, *(_window(node, side, *arguments) for side in sides)
 
 
+def _upsample(node: Node, sources: list[Shape]) -> Shape:
+    channels, *sides = _image(node, sources)
+    return channels, *(side * node.integer("factor") for side in sides)
+
+
+def _crop(node: Node, sources: list[Shape]) -> Shape:
+    channels, *sides = _image(node, sources)
+    pixels = node.integer("pixels")
+    if min(sides) <= pixels:
+        raise SpecError(
+            f"layer '{node.name}' crops {pixels} pixel(s) of a {min(sides)}-pixel side and leaves none; "
+            "use larger images (data.image_size) or a network with fewer reductions"
+        )
+    return channels, *(side - pixels for side in sides)
+
+
+def _zeros(node: Node, sources: list[Shape]) -> Shape:
+    return node.integer("channels"), *_image(node, sources)[1:]
+
+
 def _flatten(node: Node, sources: list[Shape]) -> Shape:
     total = 1
     for side in _one(node, sources):
@@ -136,6 +156,9 @@ _RULES: dict[str, Callable[[Node, list[Shape]], Shape]] = {
     "maxpool": _pool,
     "global_pool": lambda node, sources: (_image(node, sources)[0],),
     "flatten": _flatten,
+    "upsample": _upsample,
+    "crop": _crop,
+    "zeros": _zeros,
     "add": lambda _node, sources: sources[0],
     "concat": _concat,
     "vote": _vote,

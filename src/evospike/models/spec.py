@@ -23,8 +23,9 @@ FORMAT = 1
 Shape = tuple[int, ...]
 Argument = bool | int | float | str
 
-ROLES = ("stem", "body", "shortcut", "hidden", "classifier")
-"""What a weighted layer is for; the genetic encoding takes `body` by default."""
+ROLES = ("stem", "body", "depthwise", "shortcut", "hidden", "classifier")
+"""What a weighted layer is for; the genetic encoding takes `body` by default, and cannot take `depthwise`, which has
+groups."""
 
 KINDS: tuple[str, ...] = get_args(NeuronKind)
 """Kinds of neuron a node may ask for; an empty kind is the network's own."""
@@ -49,6 +50,9 @@ ARGUMENTS: Mapping[str, Mapping[str, Argument | None]] = MappingProxyType(
         "maxpool": {"kernel": 2, "stride": 2, "padding": 0, "ceil": False},
         "global_pool": {},
         "flatten": {},
+        "upsample": {"factor": None},
+        "crop": {"pixels": None},
+        "zeros": {"channels": None},
         "add": {},
         "concat": {},
         "vote": {"voters": 10},

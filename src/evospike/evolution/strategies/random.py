@@ -1,4 +1,4 @@
-"""Random search: uniform in the box, the control that costs as much as any other strategy."""
+"""Random search, in a box or over genomes: the control that costs as much as any other strategy."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import numpy as np
 
 from evospike.core.rng import stream
 from evospike.evolution.strategies.base import Box, Vector, check_told
+from evospike.evolution.strategies.population import PopulationStrategy
+from evospike.evolution.variation import Vector as Genome
 
 
 class RandomSearch:
@@ -28,3 +30,10 @@ class RandomSearch:
     def tell(self, vectors: Sequence[Vector], ranks: Sequence[int]) -> None:
         """Check the outcome and forget it."""
         check_told(self._population, vectors, ranks)
+
+
+class RandomPopulation(PopulationStrategy):
+    """Fresh samples in every generation; survival only tells the best so far."""
+
+    def _propose(self, count: int) -> list[Genome]:
+        return self._sample(count)

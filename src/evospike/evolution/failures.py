@@ -1,0 +1,48 @@
+"""When a run is stopped because its candidates fail, and what its message says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Protocol
+
+from evospike.core.errors import RunError
+from evospike.evolution.records import FAILURES, Score
+
+
+class Scored(Protocol):
+    """A generation with its scores."""
+
+    @property
+    def number(self) -> int:
+        """Its place in the run."""
+
+    @property
+    def scores(self) -> tuple[Score, ...]:
+        """One score per candidate."""
+
+
+def stop_when_failing(history: Sequence[Scored], remedy: str) -> None:
+    """Raise RunError when more than half of the candidates failed, twice in a row; silent ones are no
+    failures.
+    """
+    last = history[-2:]
+    if len(last) == 2 and all(_mostly_failed(generation.scores) for generation in last):
+        numbers = " and ".join(str(generation.number) for generation in last)
+        raise RunError(f"more than half of the candidates failed in generations {numbers}; {advice(last, remedy)}")
+
+
+def advice(history: Sequence[Scored], remedy: str) -> str:
+    """The most frequent reason in the history, and what to do."""
+    reason = most_common([score for generation in history for score in generation.scores])
+    return f"most often: {reason}; {remedy}"
+
+
+def most_common(scores: Sequence[Score]) -> str:
+    """The most frequent status and reason among unusable scores, the earliest on a tie."""
+    counts = Counter(f"{score.status}: {score.reason}" for score in scores if not score.ok)
+    return counts.most_common(1)[0][0] if counts else "unknown"
+
+
+def _mostly_failed(scores: Sequence[Score]) -> bool:
+    return 2 * sum(score.status in FAILURES for score in scores) > len(scores)

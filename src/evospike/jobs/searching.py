@@ -1,0 +1,186 @@
+"""The architecture search of a run: genomes in, a front and a winner out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from evospike.core.errors import RunError
+from evospike.core.files import digest_tensors
+from evospike.core.progress import Bar, bar
+from evospike.core.rng import stream
+from evospike.core.stopping import Stop
+from evospike.evolution.evaluate import evaluate_with
+from evospike.evolution.executors.local import LocalExecutor
+from evospike.evolution.population import PopulationResult, PopulationSearch
+from evospike.evolution.records import Genotype
+from evospike.evolution.store import Store
+from evospike.evolution.study import Event
+from evospike.jobs.folder import RunFolder, resolved_threads
+from evospike.jobs.plan import (
+    GPU_MACS_PER_SECOND,
+    MACS_PER_SECOND_AND_THREAD,
+    estimated_bytes,
+    resolve_device,
+)
+from evospike.jobs.recipe import Recipe
+from evospike.jobs.scoring import architecture
+from evospike.jobs.workshop import Workshop, as_context
+from evospike.models.counts import dense_parameters, macs_per_step
+from evospike.models.spec import NetworkSpec
+from evospike.search.bounds import Bounds
+from evospike.search.decode import decode
+from evospike.search.genome import Genome
+from evospike.search.space import Space
+from evospike.search.variation import GenomeVariation
+
+SAMPLED = 8
+"""Random architectures whose counts an estimate averages."""
+
+PROBES = "probe batches"
+"""Name under which a search records the digests of the batches its candidates are shown."""
+
+
+def search(shop: Workshop, run: RunFolder, stop: Stop, quiet: bool) -> dict[str, Any]:
+    """Search, or go on with a search, and say what was found. Raises: SettingsError for bounds nothing satisfies."""
+    settings, total = shop.recipe.search, candidate_count(shop.recipe)
+    context = as_context(shop.recipe, shop.plan, str(run.path))
+    variation = genome_variation(shop.recipe, shop.task.shape, len(shop.task.classes))
+    started = time.monotonic()
+    with Store.open_or_create(run.store_path) as store, bar("search", total, "candidates", quiet=quiet) as shown:
+        agree(store, PROBES, probe_digests(shop))
+        before = len(store.scores())
+        workers = shop.recipe.run.workers
+        with LocalExecutor(workers, shop.plan.threads, "evospike.jobs.workers:score_genome", context) as executor:
+            evaluate = evaluate_with(executor, stop.check)
+            engine = PopulationSearch(
+                store, settings, shop.recipe.run.seed, variation, evaluate, show_scores(shown, "score")
+            )
+            result = engine.run()
+        seconds = time.monotonic() - started
+        speed = (len(store.scores()) - before) / seconds
+        return _document(shop, run, result, store.digest(), speed)
+
+
+def genome_variation(recipe: Recipe, shape: tuple[int, int, int], classes: int) -> GenomeVariation:
+    """How the genomes of a recipe's space vary on data of a shape, inside the recipe's bounds on static counts."""
+    scoring, steps = recipe.scoring, recipe.model.steps
+    bounds = Bounds(scoring.max_parameters, scoring.min_parameters, scoring.max_operations // steps)
+
+    def describe(genome: Genome) -> NetworkSpec:
+        return decode(genome, shape, classes)
+
+    return GenomeVariation(Space(recipe.space), describe, lambda genome: bounds.refusal(describe(genome)))
+
+
+def probe_digests(shop: Workshop) -> list[str]:
+    """Digests of the fixed batches, in order."""
+    return [digest_tensors({"x": x.cpu()}) for x in shop.probe_batches]
+
+
+def agree(store: Store, name: str, value: Any) -> None:
+    """Record a fact about what candidates are judged on, or refuse to go on when it has changed."""
+    known = store.values().get(name)
+    if known is None:
+        store.record_value(name, value)
+    elif known != value:
+        raise RunError(f"the {name} differ from those the run began with; restore the data or start a new run")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a search or a ranking will take on one worker: candidates, seconds, bytes of memory."""
+
+    candidates: int
+    seconds: float
+    memory: int
+
+
+def estimate(recipe: Recipe, shape: tuple[int, int, int], classes: int, samples: int, *, ranks: bool) -> Estimate:
+    """From the static counts of a few random architectures. samples: training samples of the data."""
+    specs = _some_networks(recipe, shape, classes)
+    macs = fmean(macs_per_step(spec) for spec in specs) * recipe.model.steps
+    shown = recipe.dissimilarity.repeats * recipe.dissimilarity.batch
+    trained = 3 * recipe.scoring.epochs * min(recipe.scoring.samples or samples, samples)
+    if ranks:
+        candidates, images = recipe.rank.genomes, shown + recipe.rank.seeds * trained
+    else:
+        candidates = candidate_count(recipe)
+        images = trained if recipe.scoring.score == "training" else shown
+    cuda = resolve_device(recipe.run.device).startswith("cuda")
+    rate = GPU_MACS_PER_SECOND if cuda else MACS_PER_SECOND_AND_THREAD * resolved_threads(recipe.run.threads)
+    return Estimate(candidates, candidates * images * macs / rate, max(estimated_bytes(recipe, s)[0] for s in specs))
+
+
+def candidate_count(recipe: Recipe) -> int:
+    """Scores of a whole search."""
+    return recipe.search.candidates + recipe.search.finalists * recipe.search.finalist_seeds
+
+
+def _some_networks(recipe: Recipe, shape: tuple[int, int, int], classes: int) -> list[NetworkSpec]:
+    variation, space = genome_variation(recipe, shape, classes), Space(recipe.space)
+    rng = stream(recipe.run.seed, "estimate")
+    return [decode(space.genome(variation.sample(rng)), shape, classes) for _ in range(SAMPLED)]
+
+
+def show_scores(shown: Bar, name: str) -> Callable[[Event], None]:
+    """Moves a bar with every score that arrives, and shows the most of one term so far."""
+    most: float | None = None
+    done = 0
+
+    def show(event: Event) -> None:
+        nonlocal done, most
+        if event.kind == "score" and event.score is not None:
+            done += 1
+            value = event.score.terms.get(name)
+            if event.score.ok and value is not None:
+                most = value if most is None else max(most, value)
+                shown.say(generation=str(event.generation), best=f"{most:.4g}")
+            shown.reach(done)
+        elif event.replayed:
+            done += event.total
+            shown.reach(done)
+
+    return show
+
+
+def _document(
+    shop: Workshop, run: RunFolder, result: PopulationResult, digest: str, per_second: float
+) -> dict[str, Any]:
+    """The document that search prints: the winner as a network, the front, and how fast it went."""
+    winner = result.winner
+    spec = architecture(shop, winner.genotype.values)
+    means = [finalist.mean for finalist in result.finalists if finalist.candidate is winner]
+    return {
+        "run": str(run.path),
+        "recipe": shop.recipe.name,
+        "score": means[0] if means else winner.score.terms["score"],
+        "test_accuracy": None,
+        "parameters": dense_parameters(spec),
+        "dense_parameters": dense_parameters(spec),
+        "operations": macs_per_step(spec) * shop.recipe.model.steps,
+        "density": 1.0,
+        "firing_rate": winner.score.terms.get("firing_rate"),
+        "digest": digest,
+        "candidates": sum(len(generation.genotypes) for generation in result.history),
+        "candidates_per_second": round(per_second, 2),
+        "winner": {
+            "genome": _genome(shop, winner.genotype),
+            "network": spec.digest(),
+            "terms": dict(winner.score.terms),
+        },
+        "front": [
+            {"genome": _genome(shop, member.genotype), "terms": dict(member.score.terms)} for member in result.front
+        ],
+    }
+
+
+def _genome(shop: Workshop, genotype: Genotype) -> dict[str, Any]:
+    values = tuple(int(value) for value in genotype.values)
+    plain = json.loads(Space(shop.recipe.space).genome(values).to_json())
+    assert isinstance(plain, dict)
+    return plain

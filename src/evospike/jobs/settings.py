@@ -1,0 +1,106 @@
+"""Settings of the jobs themselves: what is trained in the end, where a run computes, how an architecture is scored.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from evospike.core.settings import Settings, require
+
+ArmName = Literal["genetic", "dense", "random", "analytic", "low-rank", "svd"]
+ScoreName = Literal["dissimilarity", "parameters", "operations", "random", "training"]
+
+
+@dataclass(frozen=True)
+class FinalSettings(Settings):
+    """The trainings at the end of a run, to convergence, each judged once on the test split.
+
+    arms: networks trained side by side on the same seeds: `genetic` is the recipe's own encoding, wired as evolved (or
+    as [wiring] says, for `train`); `dense` its twin with stored weights; `random` and `analytic` the same encoding from
+    other initial values; `low-rank` the encoding without a gene matrix; `svd` the encoding of the trained dense twin.
+    seeds: how many paired repetitions.
+    """
+
+    arms: tuple[ArmName, ...] = ("genetic",)
+    seeds: int = 1
+
+    def validate(self) -> None:
+        require(len(self.arms) > 0, "'arms' is empty; name at least one, as in arms = ['genetic']")
+        require(len(set(self.arms)) == len(self.arms), f"'arms' names one twice: {', '.join(self.arms)}")
+        require(self.seeds >= 1, f"'seeds' must be at least 1, given {self.seeds}")
+        require("svd" not in self.arms or "dense" in self.arms, "arm 'svd' starts from the trained arm 'dense'; add it")
+
+
+@dataclass(frozen=True)
+class RunSettings(Settings):
+    """Where and how a run computes.
+
+    seed: root of every random stream. workers: processes for evolution and final trainings; does not change results.
+    threads: CPU threads of each process (0: as many as the machine has cores). device: `auto` takes CUDA when there is.
+    path: how neurons run: `eager`, `fused` (compiled), or `auto`, decided from the length of the job.
+    """
+
+    seed: int = 0
+    workers: int = 1
+    threads: int = 1
+    device: str = "auto"
+    path: Literal["auto", "eager", "fused"] = "auto"
+
+    def validate(self) -> None:
+        require(self.seed >= 0, f"'seed' must not be negative, given {self.seed}")
+        require(self.workers >= 1, f"'workers' must be at least 1, given {self.workers}")
+        require(self.threads >= 0, f"'threads' must not be negative, given {self.threads}")
+        known = self.device in ("auto", "cpu", "cuda") or self.device.startswith("cuda:")
+        require(known, f"'device' must be auto, cpu, cuda or cuda:N, given '{self.device}'")
+
+
+@dataclass(frozen=True)
+class ScoringSettings(Settings):
+    """How a searched architecture is scored, and what is not looked at.
+
+    score: `dissimilarity` of the untrained network's spikes (methods 4.7; see [dissimilarity]); the controls
+    `parameters`, `operations` and `random`; or the validation accuracy of a short `training`.
+    epochs, samples: length of a short training, of `training` and of `evospike rank`; 0 samples means all.
+    min_parameters, max_parameters, max_operations: bounds on static counts, checked before scoring; operations are
+    multiply-accumulates of one sample over all steps. max_spikes: bound on the mean spikes of one sample, checked in
+    the scoring pass. 0: no bound.
+    """
+
+    score: ScoreName = "dissimilarity"
+    epochs: int = 1
+    samples: int = 0
+    min_parameters: int = 0
+    max_parameters: int = 0
+    max_operations: int = 0
+    max_spikes: int = 0
+
+    def validate(self) -> None:
+        require(self.epochs >= 1, f"'epochs' must be at least 1, given {self.epochs}")
+        for name in ("samples", "min_parameters", "max_parameters", "max_operations", "max_spikes"):
+            value = getattr(self, name)
+            require(value >= 0, f"'{name}' must not be negative, given {value}; 0 means no bound")
+        require(
+            not self.max_parameters or self.min_parameters <= self.max_parameters,
+            f"'min_parameters' ({self.min_parameters}) exceeds 'max_parameters' ({self.max_parameters}); swap them",
+        )
+
+
+@dataclass(frozen=True)
+class RankSettings(Settings):
+    """How scores are compared with accuracies (`evospike rank`).
+
+    genomes: random architectures that are scored and trained briefly. seeds: short trainings of each, averaged.
+    resamples: bootstrap resamples of the genomes behind every interval.
+    """
+
+    genomes: int = 60
+    seeds: int = 1
+    resamples: int = 2000
+
+    def validate(self) -> None:
+        require(self.genomes >= 3, f"'genomes' must be at least 3 to rank them, given {self.genomes}")
+        require(self.seeds >= 1, f"'seeds' must be at least 1, given {self.seeds}")
+        require(self.resamples >= 100, f"'resamples' must be at least 100, given {self.resamples}")

@@ -1,0 +1,1 @@
+"""Architecture search: genomes, motifs, and the networks they describe."""

@@ -1,0 +1,147 @@
+"""The score of one architecture: what it measures, what it leaves alone, and who is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from evospike.evolution.records import Genotype, Request
+from evospike.jobs.scoring import architecture, probe, score_architecture, static_terms
+from evospike.jobs.searching import genome_variation
+from evospike.jobs.workshop import Workshop
+from evospike.layers.spiking import TimeBatchNorm2d
+from evospike.measure.spikes import SpikeCount
+from evospike.models.counts import dense_parameters, macs_per_step
+from evospike.models.network import Network
+
+
+@pytest.fixture
+def request_of(workshop):
+    """A request for a random architecture of the tiny space."""
+
+    def make(shop, seed: int = 0, draw: tuple[str | int, ...] = ("search",)) -> Request:
+        variation = genome_variation(shop.recipe, shop.task.shape, len(shop.task.classes))
+        genotype = Genotype(variation.names, variation.sample(np.random.default_rng(seed)))
+        return Request("candidate", 0, seed, genotype, draw)
+
+    return make
+
+
+def naive_hamming(shop, request: Request) -> float:
+    """The released score, call by call and pair by pair: one LIF per connection, mean over calls and repeats."""
+    spec = architecture(shop, request.genotype.values)
+    totals = []
+    for repeat, x in enumerate(shop.probe_batches):
+        net = shop.stored_network(spec, (*request.draw_key, repeat)).train()
+        seen: dict[str, list[torch.Tensor]] = {}
+        net.observer = lambda name, spikes, _, seen=seen: seen.setdefault(name, []).extend(spikes.flatten(2).double())
+        with torch.no_grad():
+            net(x)
+        total, calls = 0.0, 0
+        for name, steps in seen.items():
+            readers = [node.op for node in spec.nodes for edge in node.inputs if edge.source == name]
+            count = sum(op in ("conv", "norm", "avgpool", "maxpool", "global_pool") for op in readers)
+            for rows in steps:
+                total += count * sum(float((a - b).abs().sum()) for a in rows for b in rows)
+                calls += count
+        totals.append(total / calls)
+    return float(np.mean(totals))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_default_is_the_released_score(workshop, request_of, seed: int) -> None:
+    shop = workshop("dissimilarity.batch=6")
+    request = request_of(shop, seed)
+    assert score_architecture(shop, request).terms["score"] == pytest.approx(naive_hamming(shop, request), rel=1e-9)
+
+
+def test_every_term_is_there_and_scores_repeat(workshop, request_of) -> None:
+    shop = workshop()
+    first, second = (score_architecture(shop, request_of(shop)) for _ in range(2))
+    assert first.ok
+    assert first.outcome() == second.outcome()
+    assert set(first.terms) == {"score", "parameters", "operations", "firing_rate", "spikes", "energy"}
+    spec = architecture(shop, request_of(shop).genotype.values)
+    assert first.terms["parameters"] == dense_parameters(spec)
+    assert first.terms["operations"] == 2 * macs_per_step(spec)
+
+
+def test_another_draw_gives_another_score(workshop, request_of) -> None:
+    shop = workshop()
+    scores = [score_architecture(shop, request_of(shop, 0, ("finalist", k))).terms["score"] for k in range(2)]
+    assert scores[0] != scores[1]
+
+
+def test_spikes_are_those_of_the_scoring_pass(workshop, request_of) -> None:
+    shop = workshop("dissimilarity.repeats=1")
+    request = request_of(shop)
+    spec = architecture(shop, request.genotype.values)
+    net = shop.stored_network(spec, ("search", 0)).train()
+    net.observer = count = SpikeCount()
+    (x,) = shop.probe_batches
+    with torch.no_grad():
+        net(x)
+    assert score_architecture(shop, request).terms["spikes"] == pytest.approx(sum(count.spikes.values()) / len(x))
+
+
+def test_the_batches_are_fixed_and_distinct(workshop) -> None:
+    first, second = workshop().probe_batches, workshop().probe_batches
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert not torch.equal(first[0], first[1])
+
+
+@pytest.mark.parametrize("score", ["parameters", "operations", "random"])
+def test_controls_look_at_no_spike(workshop, request_of, score: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = workshop(f"scoring.score={score}")
+    monkeypatch.setattr("evospike.jobs.scoring.probe", lambda *_: pytest.fail("a control ran a network"))
+    terms = score_architecture(shop, request_of(shop)).terms
+    if score == "random":
+        assert 0 <= terms["score"] < 1
+        assert terms["score"] != score_architecture(shop, request_of(shop, 1)).terms["score"]
+    else:
+        assert terms["score"] == terms[score]
+
+
+def test_a_short_training_is_a_score(workshop, request_of) -> None:
+    shop = workshop("scoring.score=training", "scoring.epochs=10", "scoring.samples=0")
+    terms = score_architecture(shop, request_of(shop)).terms
+    assert terms["score"] == terms["accuracy"]
+    assert terms["accuracy"] > 0.2  # twice chance
+
+
+def test_too_many_spikes_are_refused(workshop, request_of) -> None:
+    free = score_architecture(workshop(), request_of(workshop()))
+    bound = int(free.terms["spikes"]) - 1
+    refused = score_architecture(workshop(f"scoring.max_spikes={bound}"), request_of(workshop()))
+    assert refused.status == "refused"
+    assert f"exceed max_spikes = {bound:,}" in refused.reason
+
+
+def test_a_silent_network_says_so(workshop, request_of, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = workshop()
+    make = Workshop.stored_network
+
+    def faint(*arguments) -> Network:
+        net = make(*arguments)
+        for module in net.modules():
+            if isinstance(module, TimeBatchNorm2d):
+                torch.nn.init.constant_(module.weight, 1e-3)
+        return net
+
+    monkeypatch.setattr(Workshop, "stored_network", faint)
+    score = score_architecture(shop, request_of(shop))
+    assert score.status == "silent"
+    assert "before the classifier" in score.reason
+    assert score.terms["score"] == 0
+
+
+def test_several_forms_share_one_pass(workshop, request_of) -> None:
+    shop = workshop()
+    request = request_of(shop)
+    spec = architecture(shop, request.genotype.values)
+    normalised = workshop("dissimilarity.distance=hamming_normalised").recipe.dissimilarity
+    both = probe(shop, spec, request.draw_key, [shop.recipe.dissimilarity, normalised])
+    alone = probe(shop, spec, request.draw_key, [normalised])
+    assert both.scores[normalised] == alone.scores[normalised]
+    assert static_terms(shop, spec)["parameters"] == dense_parameters(spec)
