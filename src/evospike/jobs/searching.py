@@ -41,6 +41,9 @@ from evospike.search.variation import GenomeVariation
 SAMPLED = 8
 """Random architectures whose counts an estimate averages."""
 
+SECONDS_TO_BUILD = 0.1
+"""What it takes to decode, build and draw an architecture and to run its hundred small operators, in an estimate."""
+
 PROBES = "probe batches"
 """Name under which a search records the digests of the batches its candidates are shown."""
 
@@ -113,7 +116,8 @@ def estimate(recipe: Recipe, shape: tuple[int, int, int], classes: int, samples:
         images = trained if recipe.scoring.score == "training" else shown
     cuda = resolve_device(recipe.run.device).startswith("cuda")
     rate = GPU_MACS_PER_SECOND if cuda else MACS_PER_SECOND_AND_THREAD * resolved_threads(recipe.run.threads)
-    return Estimate(candidates, candidates * images * macs / rate, max(estimated_bytes(recipe, s)[0] for s in specs))
+    seconds = candidates * (SECONDS_TO_BUILD + images * macs / rate)
+    return Estimate(candidates, seconds, max(estimated_bytes(recipe, spec)[0] for spec in specs))
 
 
 def candidate_count(recipe: Recipe) -> int:

@@ -5,7 +5,8 @@ A layer's response to a sample at one step is the row x in {0, 1}^N of the units
     G = x x^T          units that fire for both samples of a pair; its diagonal counts the spikes of each sample
 
 every distance between rows follows from G and N alone (methods 4.7), so one matrix product per layer and step is all
-the work there is.
+the work there is. On x86 it is formed from int8 rows, 2.5 to 3 times as fast as from float32 and as exact; with it a
+scored candidate spends about 88 % of its time on one thread in the forward pass (`benchmarks/dissimilarity.py`).
 """
 
 from __future__ import annotations
