@@ -276,12 +276,13 @@ class _MotifCell:
         """All nodes of the motif, in order, and what they give together."""
         for node in self.nodes:
             arriving = [self._carry(edge) for edge in self.edges if edge.target == node and not edge.feedback]
-            self._states[node] = self._sum(node, arriving or [Edge(self._zeros(node))])
+            arriving = arriving or [Edge(self._zeros(node))]
+            self._states[node] = self._add(node, *arriving, *self._delayed_into(node))
             self._feed_back(node)
         return self.blocks.builder.node(f"{self.prefix}output", "concat", *(self._states[node] for node in self.nodes))
 
-    def _sum(self, node: str, arriving: Sequence[Edge]) -> str:
-        return self.blocks.builder.node(f"{self.prefix}{node}", "add", *arriving, *self._delayed_into(node))
+    def _add(self, name: str, *edges: Edge) -> str:
+        return self.blocks.builder.node(f"{self.prefix}{name}", "add", *edges)
 
     def _zeros(self, node: str) -> str:
         recent = self.inputs[f"a{len(self.inputs)}"]  # always at the cell's own size
@@ -294,10 +295,8 @@ class _MotifCell:
         if self.delayed:
             return
         for edge, current in zip(leaving, currents, strict=True):
-            old = self._state(edge.target)
-            self._states[edge.target] = self.blocks.builder.node(
-                f"{self.prefix}{edge.target}_fed{edge.place}", "add", Edge(old), current
-            )
+            old = Edge(self._state(edge.target))
+            self._states[edge.target] = self._add(f"{edge.target}_fed{edge.place}", old, current)
 
     def _delayed_into(self, target: str) -> list[Edge]:
         if not self.delayed:
@@ -326,5 +325,5 @@ class _MotifCell:
             prefix = f"{self.prefix}{name}."
             norm = self.blocks.preprocess(prefix, self.inputs[name], self.channels, self.halvings)
             delayed = self._delayed_into(name)
-            self._states[name] = self._sum(f"{name}_input", [Edge(norm)]) if delayed else norm
+            self._states[name] = self._add(f"{name}_input", Edge(norm), *delayed) if delayed else norm
         return self._states[name]

@@ -1,0 +1,46 @@
+"""Bounds are met exactly at their values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from evospike.core.errors import SettingsError
+from evospike.models.counts import dense_parameters, macs_per_step
+from evospike.models.presets import small8
+from evospike.search.bounds import Bounds
+
+SPEC = small8((1, 8, 8), 10)
+PARAMETERS, OPERATIONS = dense_parameters(SPEC), macs_per_step(SPEC)
+
+
+def test_at_the_bound_and_one_beyond() -> None:
+    assert Bounds().refusal(SPEC) is None
+    assert Bounds(PARAMETERS, PARAMETERS, OPERATIONS).refusal(SPEC) is None
+    assert Bounds(max_parameters=PARAMETERS - 1).refusal(SPEC) == (
+        f"{PARAMETERS:,} parameters exceed max_parameters = {PARAMETERS - 1:,}"
+    )
+    assert Bounds(min_parameters=PARAMETERS + 1).refusal(SPEC) == (
+        f"{PARAMETERS:,} parameters fall short of min_parameters = {PARAMETERS + 1:,}"
+    )
+    assert Bounds(max_operations=OPERATIONS - 1).refusal(SPEC) == (
+        f"{OPERATIONS:,} operations a step exceed max_operations = {OPERATIONS - 1:,}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"max_parameters": -1}, "'max_parameters' must not be negative, given -1"),
+        ({"max_operations": -5}, "'max_operations' must not be negative, given -5"),
+        (
+            {"min_parameters": 9, "max_parameters": 8},
+            "'min_parameters' (9) exceeds 'max_parameters' (8); swap them",
+        ),
+    ],
+)
+def test_refusals(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Bounds(**values)
+    assert str(caught.value) == message
