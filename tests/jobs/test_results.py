@@ -36,8 +36,8 @@ STUDY = {"winner": {"spreads": {"genes": 1.0}}, "history_digest": "ab"}
 
 @pytest.fixture
 def document(tiny):
-    def make(finals=FINALS, study=STUDY, path="/somewhere", seconds=12.34) -> dict[str, Any]:
-        return summarise(RunFolder(Path(path), {}), tiny("final.seeds=3"), finals, study, seconds)
+    def make(finals=FINALS, study=STUDY, path="/somewhere") -> dict[str, Any]:
+        return summarise(RunFolder(Path(path), {}), tiny("final.seeds=3"), finals, study)
 
     return make
 
@@ -65,12 +65,11 @@ def test_arms_their_means_and_their_paired_differences(document) -> None:
 
 def test_the_document_is_about_the_first_arm(document) -> None:
     found = document()
-    assert {key: found[key] for key in ("run", "parameters", "dense_parameters", "density", "wall_seconds")} == {
+    assert {key: found[key] for key in ("run", "parameters", "dense_parameters", "density")} == {
         "run": "/somewhere",
         "parameters": 50,
         "dense_parameters": 100,
         "density": 1.0,
-        "wall_seconds": 12.3,
     }
     assert found["test_accuracy"] == found["arms"][0]["test_accuracy"]
     assert found["winner"] == STUDY["winner"]
@@ -80,7 +79,7 @@ def test_the_document_is_about_the_first_arm(document) -> None:
 def test_the_digest_depends_on_history_and_weights_only(document) -> None:
     base = document()["digest"]
     later = [{**item, "seconds": 99.0, "history": [{**item["history"][0], "seconds": 1.0}]} for item in FINALS]
-    assert document(later, path="/elsewhere", seconds=99.0)["digest"] == base
+    assert document(later, path="/elsewhere")["digest"] == base
     other_weights = [*FINALS[:-1], {**FINALS[-1], "weights": "x"}]
     other_history = [*FINALS[:-1], {**FINALS[-1], "history": [{"epoch": 0.0, "loss": 1.5000001}]}]
     others = [document(other_weights), document(other_history), document(study={**STUDY, "history_digest": "ac"})]
@@ -91,5 +90,5 @@ def test_the_table_says_what_is_not_significant(document, tiny) -> None:
     text = table(document())
     assert "80.00 ± 24.84 %" in text
     assert "dense minus genetic, paired: +10.00 ± 21.52 points (not significant)" in text
-    single = summarise(RunFolder(Path("/x"), {}), tiny(), [FINALS[0], FINALS[3]], None, 1.0)
+    single = summarise(RunFolder(Path("/x"), {}), tiny(), [FINALS[0], FINALS[3]], None)
     assert "dense minus genetic, paired: +5.00 points (one seed)" in table(single)

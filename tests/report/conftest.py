@@ -8,16 +8,20 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from evospike.core.files import write_json
-from evospike.evolution.records import Request, Score
+from evospike.evolution.records import Genotype, Request, Score
 from evospike.evolution.store import Store
 from evospike.evolution.study import SearchSpace, Study, StudyResult
 from evospike.jobs.folder import RunFolder, open_run
 from evospike.jobs.recipe import Recipe, read_recipe
 from evospike.jobs.results import summarise
 from evospike.models.presets import make_spec
+from evospike.search.genome import Cell, Link
+from evospike.search.motif import Motif
+from evospike.search.space import Space
 
 HOSTILE = "<script>alert(1)</script>"
 ATTRIBUTE = "\"'><img src=x onerror=alert(2)>"
@@ -161,7 +165,7 @@ def _train(run: MadeRun, count: int | None, name: str) -> None:
         if run.study is not None:
             study = {"winner": {"genotype": run.study.genotype.as_mapping()}, "history_digest": "2" * 32}
         named = [{**result, "arm": result["arm"].removesuffix(name)} for result in results]
-        document = summarise(RunFolder(run.path, {}), run.recipe, named, study, 754.0)
+        document = {**summarise(RunFolder(run.path, {}), run.recipe, named, study), "wall_seconds": 754.0}
         if name:
             document["arms"] = [{**arm, "arm": arm["arm"] + name} for arm in document["arms"]]
         write_json(run.path / "result.json", document)
@@ -193,4 +197,172 @@ def _final(arm: str, repeat: int, epochs: int, name: str) -> dict[str, Any]:
         "history": history,
         "seconds": 12.0,
         "weights": "3" * 32,
+    }
+
+
+SEARCH = [
+    "search.population=6",
+    "search.offspring=6",
+    "search.generations=3",
+    "search.finalists=2",
+    "search.finalist_seeds=2",
+    "space.cells=5",
+]
+SCORES = ("hamming", "parameters", "cosine, depth", "random")
+
+
+def judge_genome(request: Request) -> Score:
+    """Terms from the genes alone; the third candidate of a generation is silent, the fifth measures nothing."""
+    genes = [int(value) for value in request.genotype.values]
+    if request.kind == "candidate" and request.index == 4:
+        return Score("diverged", f"loss of '{HOSTILE}' is not finite")
+    shift = float(request.draw_key[1]) if request.kind == "finalist" else 0.0
+    terms = {
+        "score": 1000.0 + 10 * sum(genes[: len(genes) // 2]) + shift,
+        "parameters": 5000.0 + 100 * sum(genes),
+        "operations": 70000.0 + 10 * sum(genes),
+        "firing_rate": 0.25,
+        "spikes": 300.0,
+        "energy": 2.0e6 + genes[0],
+    }
+    status = "silent" if request.kind == "candidate" and request.index == 2 else "ok"
+    return Score(status, f"'{HOSTILE}' hardly fires" if status == "silent" else "", terms)
+
+
+def _random_genotypes(recipe: Recipe, generation: int, count: int) -> tuple[Genotype, ...]:
+    space = Space(recipe.space)
+    rng = np.random.default_rng(generation)
+    upper = np.array(space.upper) + 1
+    return tuple(Genotype(space.names, tuple(rng.integers(0, upper))) for _ in range(count))
+
+
+def _hostile(recipe: Recipe) -> Recipe:
+    return dataclasses.replace(recipe, name=HOSTILE, about=ATTRIBUTE)
+
+
+def _begin(path: Path, verb: str, recipe: Recipe, *, plan: bool) -> None:
+    write_json(path / "run.json", _record(verb, recipe, ""))
+    if plan:
+        write_json(path / "plan.json", {**_plan(recipe, ""), "spec": "", "contractions": {}})
+
+
+@pytest.fixture
+def make_search(tmp_path: Path) -> Callable[..., MadeRun]:
+    """Make the folder of a search; scores: how many candidates are scored, None for all and the result."""
+
+    def make(
+        *, overrides: Sequence[str] = (), hostile: bool = False, plan: bool = True, scores: int | None = None
+    ) -> MadeRun:
+        recipe = read_recipe("digits-search", [*SEARCH, *overrides])
+        run = MadeRun(tmp_path / "run", _hostile(recipe) if hostile else recipe)
+        _begin(run.path, "search", run.recipe, plan=plan)
+        if plan:
+            scored = _score_genomes(run, scores)
+            if scores is None:
+                write_json(run.path / "result.json", _search_result(run.recipe, scored, hostile))
+        return run
+
+    return make
+
+
+def _score_genomes(run: MadeRun, count: int | None) -> list[tuple[Request, Score]]:
+    """Fill the store, and name the best candidate the winner when nothing is left to do."""
+    settings, scored = run.recipe.search, []
+    with Store.open_or_create(run.path / "study.sqlite") as store:
+        for generation in range(settings.generations):
+            if len(scored) == count:
+                return scored
+            genotypes = _random_genotypes(run.recipe, generation, settings.population)
+            store.record_generation(generation, genotypes)
+            for index, genotype in enumerate(genotypes):
+                if len(scored) == count:
+                    return scored
+                request = Request("candidate", generation, index, genotype, ("search",))
+                scored.append((request, judge_genome(request)))
+                store.record_score(*scored[-1])
+        if count is None:
+            best = _best(scored)
+            finalist = Request("finalist", settings.generations - 1, 0, best.genotype, ("finalist", 0))
+            store.record_score(finalist, judge_genome(finalist))
+            winner = {"generation": best.generation, "candidate": best.index, "genotype": best.genotype.to_json()}
+            store.record_value("winner", winner)
+    return scored
+
+
+def _best(scored: Sequence[tuple[Request, Score]]) -> Request:
+    usable = [(request, score) for request, score in scored if score.ok]
+    return max(usable, key=lambda pair: (pair[1].terms["score"], -pair[1].terms["parameters"]))[0]
+
+
+def _search_result(recipe: Recipe, scored: Sequence[tuple[Request, Score]], hostile: bool) -> dict[str, Any]:
+    best = _best(scored)
+    genome = Space(recipe.space).genome([int(value) for value in best.genotype.values])
+    if hostile:
+        motif = Motif(HOSTILE, ATTRIBUTE, (genome.reach,), ("E1",), ("a1 -> E1 +",))
+        genome = dataclasses.replace(genome, cells=(Cell(HOSTILE, (Link("conv5"),)),), motifs=(motif,))
+    terms = dict(judge_genome(best).terms)
+    plain = json.loads(genome.to_json())
+    return {
+        "run": "run",
+        "score": terms["score"] + 0.5,
+        "parameters": int(terms["parameters"]),
+        "operations": int(terms["operations"]),
+        "candidates": len(scored),
+        "candidates_per_second": 12.34,
+        "winner": {"genome": plain, "network": "4" * 32, "terms": terms},
+        "front": [{"genome": plain, "terms": terms}],
+        "digest": "5" * 32,
+        "wall_seconds": 61.0,
+    }
+
+
+@pytest.fixture
+def make_ranking(tmp_path: Path) -> Callable[..., MadeRun]:
+    """Make the folder of a ranking; scores: how many architectures are scored, None for all and the result."""
+
+    def make(
+        *, overrides: Sequence[str] = (), hostile: bool = False, plan: bool = True, scores: int | None = None
+    ) -> MadeRun:
+        recipe = read_recipe("digits-search", ["rank.genomes=6", *overrides])
+        run = MadeRun(tmp_path / "run", _hostile(recipe) if hostile else recipe)
+        _begin(run.path, "rank", run.recipe, plan=plan)
+        if plan and scores != 0:
+            _rank_genomes(run, 6 if scores is None else scores, HOSTILE if hostile else "")
+        if plan and scores is None:
+            write_json(run.path / "result.json", _rank_result(HOSTILE if hostile else ""))
+        return run
+
+    return make
+
+
+def _rank_genomes(run: MadeRun, count: int, name: str) -> None:
+    genotypes = _random_genotypes(run.recipe, 0, 6)
+    with Store.open_or_create(run.path / "study.sqlite") as store:
+        store.record_generation(0, genotypes)
+        for index, genotype in enumerate(genotypes[:count]):
+            terms = {score + name: float(k + index) for k, score in enumerate(SCORES)}
+            terms |= {"accuracy": 0.5 + 0.05 * index, "validation_loss": 1.0, "loss": 1.0}
+            score = Score("silent", f"'{HOSTILE}' hardly fires", terms) if index == 1 else Score("ok", terms=terms)
+            store.record_score(Request("candidate", 0, index, genotype, ("rank",)), score)
+
+
+def _rank_result(name: str) -> dict[str, Any]:
+    rows: list[dict[str, Any]] = []
+    for k, score in enumerate(SCORES):
+        tau = 0.6 - 0.25 * k
+        row: dict[str, Any] = {"score": score + name, "tau": tau, "interval": [tau - 0.2, tau + 0.1]}
+        if score not in ("parameters", "random"):
+            row["against"] = {
+                "parameters" + name: {"difference": tau - 0.35, "interval": [tau - 0.5, tau - 0.1]},
+                "random" + name: {"difference": tau + 0.15, "interval": [tau - 0.4, tau + 0.3]},
+            }
+        rows.append(row)
+    return {
+        "run": "run",
+        "architectures": 5,
+        "unusable": 1,
+        "accuracy": {"least": 0.5, "mean": 0.65, "most": 0.75},
+        "scores": rows,
+        "digest": "6" * 32,
+        "wall_seconds": 61.0,
     }

@@ -64,3 +64,48 @@ def test_an_unfinished_page_with_spreads_per_stage_fits_a_phone(make_run):
         assert page.errors == []
         assert page.evaluate("document.documentElement.scrollWidth") == 390
         assert page.evaluate("document.querySelectorAll('#chart-candidates .scatterlayer path.point').length") == 57
+
+
+@pytest.mark.skipif(browser_module.find_chromium() is None, reason="no Chromium is installed")
+def test_the_page_of_a_search_in_a_browser(make_search):
+    path = write_report(make_search(hostile=True).path, None)
+    with browser_module.Browser(browser_module.find_chromium()) as page:
+        page.open(path, 1280, 900)
+        assert page.errors == []
+        assert page.requests == [path.as_uri()]
+        assert page.evaluate(TRACES.format("scores")) == 5
+        assert page.evaluate("document.querySelectorAll('#chart-plane .scatterlayer path.point').length") > 15
+        line = "getComputedStyle(document.querySelector('.architecture .line.plus')).stroke"
+        light = page.evaluate(line)
+        assert light != "none"
+        assert page.evaluate("document.querySelectorAll('script').length") == 3
+        page.evaluate("document.getElementById('theme').click()")
+        assert page.evaluate(line) not in ("none", light)
+        page.open(path, 390, 844)
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        drawing = "document.querySelector('.architecture').parentElement"
+        assert page.evaluate(f"{drawing}.scrollWidth > {drawing}.clientWidth")
+        assert page.evaluate(WIDE) == []
+        assert page.errors == []
+
+
+@pytest.mark.skipif(browser_module.find_chromium() is None, reason="no Chromium is installed")
+def test_the_menu_of_a_ranking_shows_another_score(make_ranking):
+    path = write_report(make_ranking().path, None)
+    with browser_module.Browser(browser_module.find_chromium()) as page:
+        page.open(path, 390, 844)
+        assert page.errors == []
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        assert page.evaluate("document.querySelectorAll('#chart-taus .barlayer .point').length") == 4
+        title = "document.querySelector('#chart-scatter .xtitle').textContent"
+        ticks = "[...document.querySelectorAll('#chart-scatter .xtick')].map(tick => tick.textContent).join()"
+        assert page.evaluate(title) == "hamming"
+        before = page.evaluate(ticks)
+        page.evaluate(
+            "(menu => { menu.selectedIndex = 3; menu.dispatchEvent(new Event('change')); })"
+            "(document.querySelector('select'))"
+        )
+        assert page.evaluate(title) == "random"
+        assert page.evaluate(ticks) != before
+        assert page.evaluate("document.querySelectorAll('#chart-scatter path.point').length") == 5
+        assert page.errors == []

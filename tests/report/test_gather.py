@@ -9,7 +9,8 @@ import pytest
 
 from evospike.core.errors import RunError
 from evospike.jobs.recipe import recipe_from_plain
-from evospike.report.gather import again, gather, recipe_text
+from evospike.report.facts import again, recipe_text
+from evospike.report.gather import gather
 
 
 def test_arms_are_those_of_the_result(make_run):

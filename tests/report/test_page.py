@@ -6,12 +6,16 @@ import hashlib
 import html.parser
 import json
 import re
+import sqlite3
 import sys
+from contextlib import closing
 
 import pytest
 
 from evospike.core.errors import MissingExtra, RunError
+from evospike.evolution.store import Store
 from evospike.report.page import write_report
+from evospike.report.search_facts import gather_search
 
 pytest.importorskip("plotly", reason="needs the extra 'report'")
 pytest.importorskip("jinja2", reason="needs the extra 'report'")
@@ -52,6 +56,12 @@ class Reader(html.parser.HTMLParser):
 
     def all(self, *tags):
         return [attributes for tag, attributes in self.elements if tag in tags]
+
+
+@pytest.fixture(params=["make_run", "make_search", "make_ranking"])
+def make_any(request):
+    """Makes a run of each kind in turn."""
+    return request.getfixturevalue(request.param)
 
 
 def report(run, output=None):
@@ -98,8 +108,8 @@ def test_every_candidate_is_in_the_table_with_its_fitness(make_run):
             assert value is None or f"{value:.4g}" in text
 
 
-def test_the_page_asks_nothing_of_any_network(make_run):
-    _, page = report(make_run())
+def test_the_page_asks_nothing_of_any_network(make_any):
+    _, page = report(make_any())
     reader = Reader(page)
     own = page
     (library,) = [text for kind, text in reader.scripts if "plotly.js" in text[:500]]
@@ -110,8 +120,8 @@ def test_the_page_asks_nothing_of_any_network(make_run):
     assert all(href.startswith("#") or href == "data:," for href in links)
 
 
-def test_the_policy_allows_the_two_scripts_of_the_page_and_no_request(make_run):
-    reader = Reader(report(make_run())[1])
+def test_the_policy_allows_the_two_scripts_of_the_page_and_no_request(make_any):
+    reader = Reader(report(make_any())[1])
     (policy,) = [a["content"] for a in reader.all("meta") if a.get("http-equiv") == "Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; ")
     scripts = [text for kind, text in reader.scripts if kind == ""]
@@ -122,8 +132,8 @@ def test_the_policy_allows_the_two_scripts_of_the_page_and_no_request(make_run):
     assert "script-src 'unsafe-inline'" not in policy
 
 
-def test_the_page_stays_below_six_megabytes(make_run):
-    assert report(make_run())[0].stat().st_size < 6_000_000
+def test_the_page_stays_below_six_megabytes(make_any):
+    assert report(make_any())[0].stat().st_size < 6_000_000
 
 
 def test_names_that_hold_markup_are_shown_and_inert(make_run):
@@ -140,20 +150,23 @@ def test_names_that_hold_markup_are_shown_and_inert(make_run):
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in json.dumps(figures)
 
 
-def test_headings_landmarks_tables_and_charts_can_be_read_aloud(make_run):
-    reader = Reader(report(make_run())[1])
+@pytest.mark.parametrize(
+    ("maker", "tables", "charts"), [("make_run", 6, 9), ("make_search", 5, 2), ("make_ranking", 4, 2)]
+)
+def test_headings_landmarks_tables_and_charts_can_be_read_aloud(request, maker, tables, charts):
+    reader = Reader(report(request.getfixturevalue(maker)())[1])
     tags = [tag for tag, _ in reader.elements]
     assert (tags.count("h1"), tags.count("main"), tags.count("header"), tags.count("footer")) == (1, 1, 1, 1)
-    assert tags.count("table") == tags.count("caption") == 6
+    assert tags.count("table") == tags.count("caption") == tables
     assert all(a.get("scope") in ("col", "row") for a in reader.all("th"))
-    charts = [a for a in reader.all("div") if a.get("class") == "chart"]
-    assert len(charts) == 9
-    assert all(a["role"] == "img" and len(a["aria-label"]) > 20 for a in charts)
+    drawn = [a for a in reader.all("div") if a.get("class") == "chart"]
+    assert len(drawn) == charts
+    assert all(a["role"] == "img" and len(a["aria-label"]) > 20 for a in drawn)
     assert all(a.get("tabindex") == "0" and a["aria-label"] for a in reader.all("div") if a.get("class") == "scroll")
     ids = [a["id"] for _, a in reader.elements if "id" in a]
     assert len(ids) == len(set(ids))
     assert {a["href"][1:] for a in reader.all("a")} <= set(ids)
-    assert {a["aria-labelledby"] for a in reader.all("section")} <= set(ids)
+    assert {name for a in reader.all("section", "svg") for name in a["aria-labelledby"].split()} <= set(ids)
 
 
 def test_a_train_run_has_no_evolution(make_run):
@@ -197,9 +210,114 @@ def test_spreads_per_stage_are_shown(make_run):
     assert "spread of encoding.b" in Reader(report(make_run(names=names))[1]).text
 
 
-def test_the_same_run_gives_the_same_page(make_run):
-    run = make_run()
+def test_the_same_run_gives_the_same_page(make_any):
+    run = make_any()
     assert report(run)[1] == report(run)[1]
+
+
+@pytest.mark.parametrize("maker", ["make_search", "make_ranking"])
+def test_names_with_markup_are_inert_on_the_pages_of_search_and_rank(request, maker):
+    _, page = report(request.getfixturevalue(maker)(hostile=True))
+    reader = Reader(page)
+    assert [kind for kind, _ in reader.scripts] == ["application/json", "", ""]
+    assert "<script>alert(1)" not in page
+    assert reader.all("img") == []
+    assert not [a for _, a in reader.elements if any(name.startswith("on") for name in a)]
+    assert reader.text.count("<script>alert(1)</script>") > 3
+    assert "<script" not in json.dumps(json.loads(reader.scripts[0][1]))
+
+
+def test_the_page_of_a_search_shows_the_winner_the_front_and_the_bounds(make_search):
+    run = make_search(overrides=["scoring.max_spikes=4000"])
+    _, page = report(run)
+    text = Reader(page).text
+    facts = gather_search(run.folder)
+    for value in (
+        "evospike search",
+        f"generation {facts.chosen.generation + 1}, candidate {facts.chosen.index + 1}",
+        f"evospike train RECIPE --model {run.path}",
+        "multiples of 8",
+        "mean of 2 further draws",
+        "18 candidates of 3 generations, scored by dissimilarity, untrained; 6 without a usable score",
+        "12.34 candidates a second",
+        "no lower bound to 180,000",
+        "at most 4,000 per sample",
+        "6, then 6 in each later one of 3 generations",
+        "silent: '<script>alert(1)</script>' hardly fires",
+        "2.0 µJ",
+        "4" * 32,
+        "5" * 32,
+    ):
+        assert value in text, value
+    for one in facts.front:
+        assert f"{one.generation + 1}.{one.index + 1} {one.score.terms['score']:.6g}" in text
+    for index, cell in enumerate(facts.genome.cells):
+        assert f"Cell {index}: {cell.motif}" in text
+    assert "unfinished" not in text
+
+
+def test_a_winner_beside_the_front_is_in_its_table(make_search):
+    run = make_search()
+    facts = gather_search(run.folder)
+    other = next(c for c in facts.candidates if c.score.ok and c not in facts.front)
+    with closing(sqlite3.connect(run.path / "study.sqlite")) as connection, connection:
+        connection.execute("DELETE FROM records WHERE name = 'winner'")
+    with Store.open(run.path / "study.sqlite") as store:
+        store.record_value("winner", {"generation": other.generation, "candidate": other.index})
+    text = Reader(report(run)[1]).text
+    assert "in score and in parameters, and the winner, as scored" in text
+    row = text.index(f"{other.generation + 1}.{other.index + 1} {other.score.terms['score']:.6g}")
+    assert text.index("Outcome") < row < text.index("winner", row)
+
+
+@pytest.mark.parametrize(
+    ("parts", "said", "shown", "hidden"),
+    [
+        ({"plan": False}, "nothing is planned yet; 0 of 18 candidates", "No candidate is scored yet", "Best score"),
+        ({"scores": 0}, "0 of 18 candidates are scored", "No candidate is scored yet", "Architecture"),
+        ({"scores": 1}, "1 of 18 candidates are scored", "The best so far: generation 1, candidate 1", "RECIPE"),
+        ({"scores": 17}, "17 of 18 candidates are scored", "So far. Candidates that no other beats", "RECIPE"),
+    ],
+)
+def test_an_unfinished_search_shows_what_is_there(make_search, parts, said, shown, hidden):
+    run = make_search(**parts)
+    text = Reader(report(run)[1]).text
+    assert f"This run is unfinished: {said}" in text
+    assert f"evospike resume {run.path}" in text
+    assert shown in text
+    assert hidden not in text
+
+
+def test_the_page_of_a_ranking_shows_tau_and_the_differences(make_ranking):
+    text = Reader(report(make_ranking())[1]).text
+    for value in (
+        "Best score hamming τ +0.600",
+        "65.00 % from 50.00 % to 75.00 %",
+        "1 without a usable score",
+        "hamming +0.600 +0.400 to +0.700 +0.250 +0.100 to +0.500 +0.750 +0.200 to +0.900",
+        "parameters control +0.350 +0.150 to +0.450 – –",
+        "cosine, depth +0.100 −0.100 to +0.200 −0.250 −0.400 to 0.000",
+        "5 random architectures; accuracy: mean over 1 short training of 1 epoch.",
+        "2,000 bootstrap resamples",
+        "silent: '<script>alert(1)</script>' hardly fires",
+    ):
+        assert value in text, value
+
+
+@pytest.mark.parametrize(
+    ("parts", "said", "shown"),
+    [
+        ({"plan": False}, "nothing is planned yet; 0 of 6 architectures", "No architecture is scored and trained yet"),
+        ({"scores": 0}, "0 of 6 architectures are scored and trained", "No architecture is scored and trained yet"),
+        ({"scores": 4}, "4 of 6 architectures are scored and trained", "3 random architectures"),
+    ],
+)
+def test_an_unfinished_ranking_shows_what_is_there(make_ranking, parts, said, shown):
+    run = make_ranking(**parts)
+    text = Reader(report(run)[1]).text
+    assert f"This run is unfinished: {said}" in text
+    assert shown in text
+    assert "Kendall" not in text
 
 
 def test_an_output_that_exists_is_refused(make_run, tmp_path):

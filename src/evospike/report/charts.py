@@ -1,14 +1,14 @@
-"""Every chart of a page, by its id."""
+"""Every chart of the page of evolve or train, by its id."""
 
 from __future__ import annotations
 
 from evospike.report.evolution_charts import evolution_charts
 from evospike.report.figures import Chart
-from evospike.report.gather import Facts
+from evospike.report.gather import TrainingFacts
 from evospike.report.training_charts import arms_chart, training_charts
 
 
-def make_charts(facts: Facts) -> dict[str, Chart]:
+def make_charts(facts: TrainingFacts) -> dict[str, Chart]:
     """Every chart that the run has data for, by name."""
     charts: list[Chart] = []
     if sum(len(arm.seeds) for arm in facts.arms) > 1:

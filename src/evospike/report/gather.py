@@ -1,18 +1,16 @@
-"""A run folder as plain records: what the page shows, and of an unfinished run what is there."""
+"""A run of evolve or train as plain records: what its page shows, and of an unfinished run what is there."""
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from evospike.core.errors import EvospikeError, RunError
 from evospike.jobs.folder import RunFolder
 from evospike.jobs.recipe import Recipe
 from evospike.jobs.results import half_interval
+from evospike.report.facts import RunFacts, reading
 from evospike.report.history import History, read_history
 
 
@@ -83,80 +81,32 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Facts:
-    """Everything the page shows. result, plan: the documents of the folder, None when not written yet."""
+class TrainingFacts(RunFacts):
+    """Everything the page of evolve or train shows."""
 
-    path: str
-    record: Mapping[str, Any]
-    recipe: Recipe
-    plan: Mapping[str, Any] | None
-    result: Mapping[str, Any] | None
     history: History | None
     arms: tuple[Arm, ...]
     trainings: tuple[Training, ...]
     network: Network | None
 
     @property
-    def finished(self) -> bool:
-        return self.result is not None
-
-    @property
     def evolves(self) -> bool:
         return self.record.get("verb") == "evolve" and self.recipe.evolution.mode != "random"
 
 
-def gather(run: RunFolder) -> Facts:
+def gather(run: RunFolder) -> TrainingFacts:
     """Read a run folder. Raises: RunError, StoreError, SettingsError naming the file that was altered."""
     recipe = run.recipe
     plan, result = run.read("plan.json"), run.read("result.json")
     finals = _finals(run, recipe)
-    try:
+    with reading(run):
         arms = _partial_arms(finals) if result is None else tuple(_arm(arm) for arm in result["arms"])
         trainings = tuple(
             Training(final["arm"], final["repeat"], tuple(final["history"]), final["layer_rates"]) for final in finals
         )
         network = None if plan is None else _network(recipe, plan["spec"], plan["contractions"])
-    except EvospikeError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RunError(
-            f"a result or the plan in '{run.path}' has an unexpected form ({type(error).__name__}: {error}); "
-            "the file was altered, restore it or start a new run"
-        ) from None
     history = read_history(run, recipe.evolution)
-    return Facts(str(run.path), run.record, recipe, plan, result, history, arms, trainings, network)
-
-
-def again(facts: Facts) -> tuple[str, bool]:
-    """The command that repeats the run in a new folder, and whether it needs the recipe of the page as recipe.toml."""
-    command = [str(part) for part in facts.record.get("command") or []]
-    verb = str(facts.record["verb"])
-    if command[:1] != [verb]:
-        return f"evospike {shlex.quote(verb)} recipe.toml", True
-    kept: list[str] = []
-    skip = False
-    for part in command:
-        if skip or part.startswith("--output="):
-            skip = False
-        elif part in ("-o", "--output"):
-            skip = True
-        else:
-            kept.append(part)
-    return shlex.join(["evospike", *kept]), False
-
-
-def recipe_text(values: Mapping[str, Any], where: str = "") -> str:
-    """A recipe as TOML that `evospike` reads back to the same recipe."""
-    lines = [f"[{where}]"] if where else []
-    lines += [f"{key} = {_toml(v)}" for key, v in values.items() if v is not None and not isinstance(v, Mapping)]
-    sections = [
-        recipe_text(value, f"{where}.{key}".lstrip(".")) for key, value in values.items() if isinstance(value, Mapping)
-    ]
-    return "\n\n".join(["\n".join(lines), *sections])
-
-
-def _toml(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return TrainingFacts(str(run.path), run.record, recipe, plan, result, history, arms, trainings, network)
 
 
 def _finals(run: RunFolder, recipe: Recipe) -> list[dict[str, Any]]:

@@ -49,6 +49,17 @@
     }
   };
 
+  // a menu beside a figure decides which one of its traces is seen
+  for (const menu of document.querySelectorAll("select[data-figure]")) {
+    const { data, layout } = figures[menu.dataset.figure];
+    menu.selectedIndex = 0;
+    menu.addEventListener("change", () => {
+      data.forEach((trace, place) => (trace.visible = place === menu.selectedIndex));
+      layout.xaxis.title.text = data[menu.selectedIndex].name;
+      draw();
+    });
+  }
+
   if (["dark", "light"].includes(remembered())) root.dataset.theme = remembered();
   button.hidden = false;
   button.addEventListener("click", () => {

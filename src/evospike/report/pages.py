@@ -1,0 +1,102 @@
+"""What each kind of run has on its page: a template over the common frame, the facts, the charts."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from evospike.jobs.folder import RunFolder
+from evospike.report.charts import make_charts
+from evospike.report.drawing import draw, legend
+from evospike.report.facts import RunFacts
+from evospike.report.figures import Chart
+from evospike.report.formats import Trusted
+from evospike.report.gather import TrainingFacts, gather
+from evospike.report.rank_charts import rank_charts
+from evospike.report.rank_facts import RankFacts, gather_ranking
+from evospike.report.search_charts import TITLES, search_charts
+from evospike.report.search_facts import SearchFacts, gather_search, term_of
+from evospike.search.genome import Genome
+
+
+@dataclass(frozen=True)
+class Page:
+    """template: its file. progress: how far an unfinished run is, empty for a finished one. names: what else the
+    template uses."""
+
+    template: str
+    facts: RunFacts
+    charts: Mapping[str, Chart]
+    progress: str
+    names: Mapping[str, Any] = field(default_factory=dict)
+
+
+def make_page(run: RunFolder) -> Page:
+    """The page of a run. Raises: RunError, StoreError, SettingsError naming the file that was altered."""
+    return _PAGES[run.verb](run)
+
+
+def training_page(run: RunFolder) -> Page:
+    """Of evolve and train: the comparison, the evolution, the trainings, the network."""
+    facts = gather(run)
+    return Page("training.html", facts, make_charts(facts), _unless_finished(facts, _training_progress(facts)))
+
+
+def search_page(run: RunFolder) -> Page:
+    """Of search: the architecture, the scores, the front."""
+    facts = gather_search(run)
+    names: dict[str, Any] = {"term": term_of, "titles": TITLES, "train": f"--model {shlex.quote(facts.path)}"}
+    if facts.genome is not None:
+        what = "The winner" if facts.finished else "The best candidate so far"
+        names |= {
+            "drawing": Trusted(draw(facts.genome, facts.side, f"{what}, cell by cell")),
+            "legend": Trusted(legend()),
+            "circuits": circuits(facts.genome),
+            "sides": 2 ** len(facts.genome.reductions),
+        }
+    return Page("search.html", facts, search_charts(facts), _unless_finished(facts, _search_progress(facts)), names)
+
+
+def rank_page(run: RunFolder) -> Page:
+    """Of rank: tau of every score, and the scores against the accuracy."""
+    facts = gather_ranking(run)
+    return Page("rank.html", facts, rank_charts(facts), _unless_finished(facts, _rank_progress(facts)))
+
+
+def circuits(genome: Genome) -> dict[str, str]:
+    """What the motifs of a genome do, by name, in the order of the cells."""
+    cells = [index for index in range(len(genome.cells)) if index not in genome.reductions]
+    return {motif.name: motif.circuit for motif in map(genome.motif, cells)}
+
+
+def _unless_finished(facts: RunFacts, progress: list[str]) -> str:
+    planned = [] if facts.plan is not None else ["nothing is planned yet"]
+    return "" if facts.finished else "; ".join([*planned, *progress])
+
+
+def _training_progress(facts: TrainingFacts) -> list[str]:
+    parts = []
+    if facts.evolves:
+        settings = facts.recipe.evolution
+        done = 0 if facts.history is None else len(facts.history.candidates)
+        parts.append(f"{done} of {settings.population * settings.generations} candidates are scored")
+    wanted = len(facts.recipe.final.arms) * facts.recipe.final.seeds
+    return [*parts, f"{len(facts.trainings)} of {wanted} final trainings are done"]
+
+
+def _search_progress(facts: SearchFacts) -> list[str]:
+    return [f"{len(facts.candidates)} of {facts.recipe.search.candidates} candidates are scored"]
+
+
+def _rank_progress(facts: RankFacts) -> list[str]:
+    return [f"{len(facts.architectures)} of {facts.recipe.rank.genomes} architectures are scored and trained"]
+
+
+_PAGES: dict[str, Callable[[RunFolder], Page]] = {
+    "evolve": training_page,
+    "train": training_page,
+    "search": search_page,
+    "rank": rank_page,
+}

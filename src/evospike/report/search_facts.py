@@ -1,0 +1,169 @@
+"""A run of search as plain records: its candidates, the front in the plane of two terms, and what was chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from evospike.core.errors import RunError
+from evospike.core.files import canonical_json
+from evospike.data.known import KNOWN
+from evospike.evolution.ledger import WINNER
+from evospike.evolution.population import Candidate
+from evospike.evolution.settings import MAXIMISED
+from evospike.evolution.store import Recorded, Store
+from evospike.jobs.folder import RunFolder
+from evospike.jobs.recipe import Recipe
+from evospike.report.facts import RunFacts, reading
+from evospike.search.genome import Genome
+from evospike.search.space import Space
+
+
+@dataclass(frozen=True)
+class SearchGeneration:
+    """One generation as far as it is recorded. asked: candidates it has in the end."""
+
+    number: int
+    asked: int
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def failed(self) -> int:
+        """How many gave no usable score."""
+        return sum(not candidate.score.ok for candidate in self.candidates)
+
+    def measured(self, name: str) -> list[float]:
+        """A term of the usable candidates."""
+        return [value for c in self.candidates if c.score.ok and (value := term_of(c, name)) is not None]
+
+    def best_of(self, name: str) -> float | None:
+        """The most of a term that is maximised, the least of any other; None where nothing is usable."""
+        return (max if name in MAXIMISED else min)(self.measured(name), default=None)
+
+    def median_of(self, name: str) -> float | None:
+        values = self.measured(name)
+        return median(values) if values else None
+
+
+@dataclass(frozen=True)
+class SearchFacts(RunFacts):
+    """Everything the page of a search shows.
+
+    front: candidates that no other beats in all of `objectives`, the best in the first one first.
+    chosen: the winner; before there is one, the best so far. genome: its architecture.
+    side: height and width of the images in pixels, None where only the data knows.
+    """
+
+    generations: tuple[SearchGeneration, ...]
+    front: tuple[Candidate, ...]
+    chosen: Candidate | None
+    genome: Genome | None
+    side: tuple[int, int] | None
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        return [candidate for generation in self.generations for candidate in generation.candidates]
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        return plane_objectives(self.recipe)
+
+    @property
+    def failed(self) -> int:
+        return sum(generation.failed for generation in self.generations)
+
+
+def gather_search(run: RunFolder) -> SearchFacts:
+    """Read a run folder. Raises: RunError, StoreError, SettingsError naming the file that was altered."""
+    recipe = run.recipe
+    plan, result = run.read("plan.json"), run.read("result.json")
+    generations, place = _read_store(run)
+    candidates = [candidate for generation in generations for candidate in generation.candidates]
+    front = front_of(candidates, plane_objectives(recipe))
+    chosen = next((c for c in candidates if (c.generation, c.index) == place), front[0] if front else None)
+    with reading(run):
+        genome = _genome(recipe, chosen) if result is None else _written_genome(result)
+    side = image_side(recipe)
+    return SearchFacts(str(run.path), run.record, recipe, plan, result, generations, front, chosen, genome, side)
+
+
+def plane_objectives(recipe: Recipe) -> tuple[str, ...]:
+    """The terms of the plane: the search's own, or beside a single one the parameters (of parameters, the score)."""
+    own = recipe.search.objectives
+    if len(own) > 1:
+        return own
+    return (*own, "score" if own == ("parameters",) else "parameters")
+
+
+def term_of(candidate: Candidate, name: str) -> float | None:
+    """A measured term, also of a candidate that failed; None where there is none."""
+    return candidate.score.terms.get(name)
+
+
+def front_of(candidates: Iterable[Candidate], objectives: Sequence[str]) -> tuple[Candidate, ...]:
+    """Usable candidates that no other dominates, the best in the first objective first; of equals the earliest."""
+    costs = [(cost, c) for c in candidates if c.score.ok and (cost := _costs(c, objectives)) is not None]
+    costs.sort(key=lambda pair: (pair[0], pair[1].generation, pair[1].index))
+    front: list[tuple[tuple[float, ...], Candidate]] = []
+    for cost, candidate in costs:  # whatever dominates a candidate, or equals it, comes before it
+        if not any(all(a <= b for a, b in zip(other, cost, strict=True)) for other, _ in front):
+            front.append((cost, candidate))
+    return tuple(candidate for _, candidate in front)
+
+
+def image_side(recipe: Recipe) -> tuple[int, int] | None:
+    """Height and width that the network sees, of a data set that is known by name."""
+    if recipe.data.image_size:
+        return recipe.data.image_size, recipe.data.image_size
+    known = KNOWN.get(recipe.data.source)
+    return None if known is None else (known.shape[1], known.shape[2])
+
+
+def read_generations(store: Store) -> tuple[SearchGeneration, ...]:
+    """All generations that a store holds, each with the candidates that are scored."""
+    recorded: dict[int, list[Recorded]] = {}
+    for item in store.scores("candidate"):
+        recorded.setdefault(item.request.generation, []).append(item)
+    return tuple(
+        SearchGeneration(number, len(asked), tuple(map(_candidate, recorded.get(number, ()))))
+        for number, asked in enumerate(store.generations())
+    )
+
+
+def _read_store(run: RunFolder) -> tuple[tuple[SearchGeneration, ...], tuple[int, int] | None]:
+    """Generations, and the place of the winner as (generation, index)."""
+    if not run.store_path.is_file():
+        return (), None
+    with Store.open(run.store_path) as store:
+        generations, winner = read_generations(store), store.values().get(WINNER)
+    if winner is None:
+        return generations, None
+    try:
+        return generations, (int(winner["generation"]), int(winner["candidate"]))
+    except (KeyError, TypeError, ValueError):
+        raise RunError(
+            f"the winner in {run.store_path} has an unexpected form; restore it or start a new run"
+        ) from None
+
+
+def _candidate(item: Recorded) -> Candidate:
+    return Candidate(item.request.generation, item.request.index, item.request.genotype, item.score)
+
+
+def _costs(candidate: Candidate, objectives: Sequence[str]) -> tuple[float, ...] | None:
+    """The objectives, each to be minimised; None where one was not measured."""
+    values = [(name, term_of(candidate, name)) for name in objectives]
+    costs = tuple(-value if name in MAXIMISED else value for name, value in values if value is not None)
+    return costs if len(costs) == len(objectives) else None
+
+
+def _genome(recipe: Recipe, candidate: Candidate | None) -> Genome | None:
+    if candidate is None:
+        return None
+    return Space(recipe.space).genome([int(value) for value in candidate.genotype.values])
+
+
+def _written_genome(result: Mapping[str, Any]) -> Genome:
+    return Genome.from_json(canonical_json(result["winner"]["genome"]))

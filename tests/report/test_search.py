@@ -1,0 +1,207 @@
+"""What the page of a search is made of: candidates, front, winner, and its charts."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evospike.core.errors import RunError, SettingsError
+from evospike.evolution.population import Candidate
+from evospike.evolution.records import Genotype, Request, Score
+from evospike.evolution.store import Store
+from evospike.report.search_charts import plane_chart, search_charts
+from evospike.report.search_facts import front_of, gather_search, image_side, plane_objectives, term_of
+from evospike.search.space import Space
+
+MAXIMISED = {"score"}
+
+
+def candidate(index, terms, status="ok"):
+    return Candidate(0, index, Genotype(("gene",), (0.0,)), Score(status, "", terms))
+
+
+def dominates(a, b, objectives):
+    def cost(one, name):
+        return -term_of(one, name) if name in MAXIMISED else term_of(one, name)
+
+    pairs = [(cost(a, name), cost(b, name)) for name in objectives]
+    return all(x <= y for x, y in pairs) and any(x < y for x, y in pairs)
+
+
+POINTS = st.lists(
+    st.tuples(*[st.integers(0, 6)] * 3, st.sampled_from(["ok", "ok", "ok", "silent"])), min_size=0, max_size=30
+)
+
+
+@given(POINTS, st.sampled_from([("score", "parameters"), ("energy", "score"), ("score", "parameters", "energy")]))
+def test_the_front_is_what_no_candidate_dominates(points, objectives):
+    everyone = [
+        candidate(k, {"score": float(a), "parameters": float(b), "energy": float(c)}, status)
+        for k, (a, b, c, status) in enumerate(points)
+    ]
+    usable = [one for one in everyone if one.score.ok]
+    found = front_of(everyone, objectives)
+    values = [tuple(term_of(one, name) for name in objectives) for one in found]
+    free = [one for one in usable if not any(dominates(other, one, objectives) for other in usable)]
+    assert set(values) == {tuple(term_of(one, name) for name in objectives) for one in free}
+    assert len(set(values)) == len(values)
+    assert all(one in free for one in found)
+    firsts = [term_of(one, objectives[0]) for one in found]
+    assert firsts == sorted(firsts, reverse=objectives[0] in MAXIMISED)
+
+
+def test_a_candidate_that_lacks_an_objective_is_not_on_the_front():
+    with_both, without = candidate(0, {"score": 1.0, "energy": 1.0}), candidate(1, {"score": 9.0})
+    assert front_of([with_both, without], ("score", "energy")) == (with_both,)
+
+
+@pytest.mark.parametrize(
+    ("own", "plane"),
+    [
+        (["score"], ("score", "parameters")),
+        (["parameters"], ("parameters", "score")),
+        (["energy"], ("energy", "parameters")),
+        (["score", "energy"], ("score", "energy")),
+        (["energy", "score", "spikes"], ("energy", "score", "spikes")),
+    ],
+)
+def test_the_plane_is_of_the_searchs_own_objectives(make_search, own, plane):
+    recipe = make_search(overrides=[f"search.objectives={json.dumps(own)}"], plan=False).recipe
+    assert plane_objectives(recipe) == plane
+
+
+def test_a_finished_search(make_search):
+    run = make_search()
+    facts = gather_search(run.folder)
+    with Store.open(run.path / "study.sqlite") as store:
+        recorded = store.scores("candidate")
+        winner = store.values()["winner"]
+    assert [(c.genotype, c.score) for c in facts.candidates] == [(r.request.genotype, r.score) for r in recorded]
+    assert (facts.chosen.generation, facts.chosen.index) == (winner["generation"], winner["candidate"])
+    assert facts.finished
+    result = json.loads((run.path / "result.json").read_text())
+    assert json.loads(facts.genome.to_json()) == result["winner"]["genome"]
+    assert facts.failed == 6
+    assert [len(generation.candidates) for generation in facts.generations] == [6, 6, 6]
+    assert facts.side == (8, 8)
+
+
+def test_best_and_median_leave_out_what_failed(make_search):
+    for generation in gather_search(make_search().folder).generations:
+        scores = sorted(c.score.terms["score"] for c in generation.candidates if c.score.ok)
+        assert len(scores) == 4
+        assert generation.best_of("score") == scores[-1]
+        assert generation.median_of("score") == (scores[1] + scores[2]) / 2
+        sizes = [c.score.terms["parameters"] for c in generation.candidates if c.score.ok]
+        assert generation.best_of("parameters") == min(sizes)
+        assert generation.failed == 2
+
+
+def test_an_unfinished_search_draws_the_best_so_far(make_search):
+    run = make_search(scores=8)
+    facts = gather_search(run.folder)
+    usable = [c for c in facts.candidates if c.score.ok]
+    assert not facts.finished
+    assert len(facts.candidates) == 8
+    assert facts.chosen.score.terms["score"] == max(c.score.terms["score"] for c in usable)
+    vector = [int(value) for value in facts.chosen.genotype.values]
+    assert facts.genome == Space(run.recipe.space).genome(vector)
+    assert [len(g.candidates) for g in facts.generations] == [6, 2]
+    assert [g.asked for g in facts.generations] == [6, 6]
+
+
+@pytest.mark.parametrize("parts", [{"plan": False}, {"scores": 0}])
+def test_a_search_that_has_scored_nothing(make_search, parts):
+    facts = gather_search(make_search(**parts).folder)
+    assert (facts.candidates, facts.front, facts.chosen, facts.genome) == ([], (), None, None)
+    assert search_charts(facts) == {}
+
+
+def test_images_of_unknown_data_have_no_size(make_search):
+    recipe = make_search(plan=False, overrides=["data.source=imagefolder:there"]).recipe
+    assert image_side(recipe) is None
+    sized = make_search(plan=False, overrides=["data.source=imagefolder:there", "data.image_size=24"]).recipe
+    assert image_side(sized) == (24, 24)
+
+
+@pytest.mark.parametrize("content", [{}, {"winner": {}}, {"winner": 3}])
+def test_a_result_without_its_winner_is_refused_in_one_line(make_search, content):
+    run = make_search()
+    (run.path / "result.json").write_text(json.dumps(content))
+    with pytest.raises(RunError, match=r"unexpected form .* restore it or start a new run$"):
+        gather_search(run.folder)
+
+
+def test_a_result_whose_genome_is_none_is_refused_in_one_line(make_search):
+    run = make_search()
+    (run.path / "result.json").write_text(json.dumps({"winner": {"genome": {"format": 1, "cells": []}}}))
+    with pytest.raises(SettingsError, match=r"^genome: "):
+        gather_search(run.folder)
+
+
+def traces(chart):
+    return {trace["name"]: trace for trace in chart.data}
+
+
+def test_every_candidate_is_a_dot_by_generation_and_failures_are_crosses(make_search):
+    facts = gather_search(make_search().folder)
+    found = traces(search_charts(facts)["scores"])
+    assert list(found) == ["candidates", "median", "best", "no usable score", "winner"]
+    assert found["candidates"]["x"] == [k for k in (1, 2, 3) for _ in range(4)]
+    assert found["candidates"]["y"] == pytest.approx([c.score.terms["score"] for c in facts.candidates if c.score.ok])
+    assert found["best"]["y"] == pytest.approx([g.best_of("score") for g in facts.generations])
+    assert found["median"]["y"] == pytest.approx([g.median_of("score") for g in facts.generations])
+    crosses = found["no usable score"]
+    assert (crosses["marker"]["symbol"], len(crosses["x"])) == ("x", 6)
+    known = [c.score.terms["score"] for c in facts.candidates if "score" in c.score.terms]
+    assert crosses["y"][1::2] == pytest.approx([min(known)] * 3)  # measured nothing: at the lower edge
+    assert "silent: '&lt;script&gt;" in crosses["text"][0]
+    assert "diverged: loss of '&lt;script&gt;" in crosses["text"][1]
+    assert found["winner"]["y"] == [facts.chosen.score.terms["score"]]
+
+
+def test_the_plane_has_a_dot_per_candidate_and_the_front_from_left_to_right(make_search):
+    facts = gather_search(make_search().folder)
+    chart = plane_chart(facts)
+    found = traces(chart)
+    assert (chart.layout["xaxis"]["title"]["text"], chart.layout["yaxis"]["title"]["text"]) == ("parameters", "score")
+    assert len(found["candidates"]["x"]) == 12
+    assert len(found["no usable score"]["x"]) == 3  # those that measured something
+    front = sorted((c.score.terms["parameters"], c.score.terms["score"]) for c in facts.front)
+    assert list(zip(found["front"]["x"], found["front"]["y"], strict=True)) == front
+    assert found["front"]["mode"] == "lines+markers"
+
+
+def test_a_front_of_three_objectives_is_no_line(make_search):
+    run = make_search(overrides=['search.objectives=["energy","score","parameters"]'])
+    chart = plane_chart(gather_search(run.folder))
+    assert chart.layout["yaxis"]["title"]["text"] == "energy per sample (pJ)"
+    assert chart.layout["xaxis"]["title"]["text"] == "score"
+    assert traces(chart)["front"]["mode"] == "markers"
+
+
+def test_when_everything_failed_there_is_no_front_and_the_charts_say_so(make_search):
+    run = make_search(scores=0)
+    with Store.open(run.path / "study.sqlite") as store:
+        names, genes = Space(run.recipe.space).names, Space(run.recipe.space).lower
+        genotype = Genotype(names, genes)
+        store.record_generation(0, [genotype, genotype])
+        request = Request("candidate", 0, 0, genotype, ("search",))
+        store.record_score(request, Score("silent", "quiet", {"score": 3.0, "parameters": 4.0}))
+    facts = gather_search(run.folder)
+    charts = search_charts(facts)
+    assert (facts.front, facts.chosen) == ((), None)
+    assert list(traces(charts["plane"])) == ["no usable score"]
+    assert "no usable score" in traces(charts["scores"])
+
+
+def test_plotly_accepts_the_charts(make_search):
+    go = pytest.importorskip("plotly.graph_objects", reason="needs the extra 'report'")
+    for chart in search_charts(gather_search(make_search(hostile=True).folder)).values():
+        text = json.dumps(chart.figure(), allow_nan=False)
+        assert "<script" not in text
+        go.Figure(json.loads(re.sub(r'"@[a-z0-9]+"', '"#123456"', text)))  # raises for an unknown property
