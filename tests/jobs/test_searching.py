@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import sqlite3
@@ -66,7 +67,7 @@ def test_two_objectives_give_a_front(tiny, tmp_path: Path) -> None:
     result = conduct(create_run("search", recipe, str(tmp_path / "run")), recipe, quiet=True)
     front = [(member["terms"]["score"], member["terms"]["energy"]) for member in result["front"]]
     assert front == sorted(front, reverse=True)
-    assert all(a[1] > b[1] for a, b in zip(front, front[1:], strict=False))
+    assert all(a[1] > b[1] for a, b in itertools.pairwise(front))
 
 
 def test_bounds_hold_and_impossible_ones_say_which(tiny, searched, tmp_path: Path) -> None:
