@@ -8,7 +8,7 @@ import torch
 
 from evospike.evolution.records import Genotype, Request
 from evospike.jobs.scoring import architecture, probe, score_architecture, static_terms
-from evospike.jobs.searching import genome_variation
+from evospike.jobs.spaces import genome_variation
 from evospike.jobs.workshop import Workshop
 from evospike.layers.spiking import TimeBatchNorm2d
 from evospike.measure.spikes import SpikeCount

@@ -24,7 +24,8 @@ from evospike.jobs.plan import Plan, make_plan, make_search_plan, versions
 from evospike.jobs.ranking import rank
 from evospike.jobs.recipe import Recipe
 from evospike.jobs.results import summarise
-from evospike.jobs.searching import estimate, search
+from evospike.jobs.searching import search
+from evospike.jobs.spaces import estimate
 from evospike.jobs.workshop import Workshop, as_context
 from evospike.neurons.fused import compiler_available
 

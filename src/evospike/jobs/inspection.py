@@ -12,7 +12,7 @@ from evospike.jobs.architecture import spec_for
 from evospike.jobs.folder import resolved_threads
 from evospike.jobs.plan import estimated_bytes, estimated_seconds, resolve_device, training_count
 from evospike.jobs.recipe import Recipe
-from evospike.jobs.searching import estimate
+from evospike.jobs.spaces import estimate
 from evospike.models.counts import count_layers, macs_per_step, neuron_units
 from evospike.models.spec import NetworkSpec
 

@@ -1,11 +1,13 @@
-"""One evaluation of the architecture search: decode a genome, build it untrained, score it."""
+"""One evaluation of an architecture: decode a genome, build it untrained, score it; of a ranking, train it too."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from statistics import fmean
+from typing import get_args
 
 from torch import Tensor
 
@@ -16,7 +18,7 @@ from evospike.jobs.workshop import Workshop
 from evospike.measure.accuracy import evaluate
 from evospike.measure.dissimilarity import Dissimilarity, batch_statistics
 from evospike.measure.energy import energy_45nm
-from evospike.measure.settings import DissimilaritySettings, Weighting
+from evospike.measure.settings import DissimilaritySettings, Distance, Weighting
 from evospike.models.counts import dense_parameters, macs_per_step
 from evospike.models.spec import NetworkSpec
 from evospike.search.decode import decode, edge_counts
@@ -26,6 +28,9 @@ from evospike.training.loop import Diverged
 SILENT_BELOW = 1e-4
 """Mean firing rate of the neurons before the classifier below which an architecture counts as silent."""
 
+
+CONTROLS = ("parameters", "operations", "random")
+"""Scores that look at no spike."""
 
 SPIKE_TERMS = {"firing_rate", "spikes", "energy"}
 """Terms that need a scoring pass."""
@@ -172,3 +177,33 @@ def health_of(spec: NetworkSpec, probed: Probed, max_spikes: int = 0) -> Health:
 
 def _last_neuron(spec: NetworkSpec) -> str:
     return next(node.name for node in reversed(spec.nodes) if node.op == "neuron")
+
+
+def all_forms(shop: Workshop) -> dict[str, DissimilaritySettings]:
+    """Every form of dissimilarity by the name of its score; the released code's is `hamming`."""
+    own = shop.recipe.dissimilarity
+    return {
+        distance if weighting == "edges" else f"{distance}, {weighting}": replace(
+            own, distance=distance, weighting=weighting
+        )
+        for distance, weighting in product(get_args(Distance), get_args(Weighting))
+    }
+
+
+def rank_architecture(shop: Workshop, request: Request) -> Score:
+    """Every score of one architecture, and its accuracy after short trainings; never raises for a bad one."""
+    started = time.monotonic()
+    spec = architecture(shop, request.genotype.values)
+    forms = all_forms(shop)
+    probed = probe(shop, spec, request.draw_key, list(forms.values()))
+    terms = static_terms(shop, spec) | spike_terms(shop, spec, probed) | control_scores(shop, spec)
+    terms |= {name: probed.scores[form] for name, form in forms.items()}
+    health = health_of(spec, probed)
+    try:
+        trained = [
+            trained_terms(shop, spec, (*request.draw_key, "training", seed)) for seed in range(shop.recipe.rank.seeds)
+        ]
+    except Diverged as error:
+        return Score("diverged", str(error), {}, time.monotonic() - started)
+    terms |= {name: fmean(one[name] for one in trained) for name in trained[0]}
+    return Score(health.status, health.reason, terms, time.monotonic() - started)

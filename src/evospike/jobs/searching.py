@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from statistics import fmean
 from typing import Any
 
 from evospike.core.errors import RunError
 from evospike.core.files import digest_tensors
 from evospike.core.progress import Bar, bar
-from evospike.core.rng import stream
 from evospike.core.stopping import Stop
 from evospike.evolution.evaluate import evaluate_with
 from evospike.evolution.executors.local import LocalExecutor
@@ -20,29 +17,12 @@ from evospike.evolution.population import PopulationResult, PopulationSearch
 from evospike.evolution.records import Genotype
 from evospike.evolution.store import Store
 from evospike.evolution.study import Event
-from evospike.jobs.folder import RunFolder, resolved_threads
-from evospike.jobs.plan import (
-    GPU_MACS_PER_SECOND,
-    MACS_PER_SECOND_AND_THREAD,
-    estimated_bytes,
-    resolve_device,
-)
-from evospike.jobs.recipe import Recipe
+from evospike.jobs.folder import RunFolder
 from evospike.jobs.scoring import architecture
+from evospike.jobs.spaces import candidate_count, genome_variation
 from evospike.jobs.workshop import Workshop, as_context
 from evospike.models.counts import dense_parameters, macs_per_step
-from evospike.models.spec import NetworkSpec
-from evospike.search.bounds import Bounds
-from evospike.search.decode import decode
-from evospike.search.genome import Genome
 from evospike.search.space import Space
-from evospike.search.variation import GenomeVariation
-
-SAMPLED = 8
-"""Random architectures whose counts an estimate averages."""
-
-SECONDS_TO_BUILD = 0.1
-"""What it takes to decode, build and draw an architecture and to run its hundred small operators, in an estimate."""
 
 PROBES = "probe batches"
 """Name under which a search records the digests of the batches its candidates are shown."""
@@ -69,17 +49,6 @@ def search(shop: Workshop, run: RunFolder, stop: Stop, quiet: bool) -> dict[str,
         return _document(shop, run, result, store.digest(), speed)
 
 
-def genome_variation(recipe: Recipe, shape: tuple[int, int, int], classes: int) -> GenomeVariation:
-    """How the genomes of a recipe's space vary on data of a shape, inside the recipe's bounds on static counts."""
-    scoring, steps = recipe.scoring, recipe.model.steps
-    bounds = Bounds(scoring.max_parameters, scoring.min_parameters, scoring.max_operations // steps)
-
-    def describe(genome: Genome) -> NetworkSpec:
-        return decode(genome, shape, classes)
-
-    return GenomeVariation(Space(recipe.space), describe, lambda genome: bounds.refusal(describe(genome)))
-
-
 def probe_digests(shop: Workshop) -> list[str]:
     """Digests of the fixed batches, in order."""
     return [digest_tensors({"x": x.cpu()}) for x in shop.probe_batches]
@@ -92,43 +61,6 @@ def agree(store: Store, name: str, value: Any) -> None:
         store.record_value(name, value)
     elif known != value:
         raise RunError(f"the {name} differ from those the run began with; restore the data or start a new run")
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a search or a ranking will take on one worker: candidates, seconds, bytes of memory."""
-
-    candidates: int
-    seconds: float
-    memory: int
-
-
-def estimate(recipe: Recipe, shape: tuple[int, int, int], classes: int, samples: int, *, ranks: bool) -> Estimate:
-    """From the static counts of a few random architectures. samples: training samples of the data."""
-    specs = _some_networks(recipe, shape, classes)
-    macs = fmean(macs_per_step(spec) for spec in specs) * recipe.model.steps
-    shown = recipe.dissimilarity.repeats * recipe.dissimilarity.batch
-    trained = 3 * recipe.scoring.epochs * min(recipe.scoring.samples or samples, samples)
-    if ranks:
-        candidates, images = recipe.rank.genomes, shown + recipe.rank.seeds * trained
-    else:
-        candidates = candidate_count(recipe)
-        images = trained if recipe.scoring.score == "training" else shown
-    cuda = resolve_device(recipe.run.device).startswith("cuda")
-    rate = GPU_MACS_PER_SECOND if cuda else MACS_PER_SECOND_AND_THREAD * resolved_threads(recipe.run.threads)
-    seconds = candidates * (SECONDS_TO_BUILD + images * macs / rate)
-    return Estimate(candidates, seconds, max(estimated_bytes(recipe, spec)[0] for spec in specs))
-
-
-def candidate_count(recipe: Recipe) -> int:
-    """Scores of a whole search."""
-    return recipe.search.candidates + recipe.search.finalists * recipe.search.finalist_seeds
-
-
-def _some_networks(recipe: Recipe, shape: tuple[int, int, int], classes: int) -> list[NetworkSpec]:
-    variation, space = genome_variation(recipe, shape, classes), Space(recipe.space)
-    rng = stream(recipe.run.seed, "estimate")
-    return [decode(space.genome(variation.sample(rng)), shape, classes) for _ in range(SAMPLED)]
 
 
 def show_scores(shown: Bar, name: str) -> Callable[[Event], None]:

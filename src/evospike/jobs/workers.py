@@ -15,9 +15,8 @@ from evospike.jobs.candidates import score_candidate
 from evospike.jobs.final import train_arm
 from evospike.jobs.folder import open_run
 from evospike.jobs.plan import Plan
-from evospike.jobs.ranking import rank_architecture
 from evospike.jobs.recipe import recipe_from_plain
-from evospike.jobs.scoring import score_architecture
+from evospike.jobs.scoring import rank_architecture, score_architecture
 from evospike.jobs.workshop import Workshop
 
 PROGRESS = "progress"

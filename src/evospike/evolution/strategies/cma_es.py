@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from cmaes import CMA
 
 from evospike.core.rng import stream_key
 from evospike.evolution.strategies.base import Box, Vector, check_told
@@ -21,6 +20,8 @@ class CmaEs:
     """CMA-ES in a box; vectors outside are drawn again, at last clipped."""
 
     def __init__(self, box: Box, population: int, step: float, seed: int) -> None:
+        from cmaes import CMA  # brings scipy along where that is installed, which only a driver should pay for
+
         self._population = population
         self._cma = CMA(
             mean=np.array(box.start, dtype=np.float64),

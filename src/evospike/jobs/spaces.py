@@ -1,0 +1,72 @@
+"""The space of a recipe on its data: how its genomes vary within the bounds, and what a search through it will take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import fmean
+
+from evospike.core.rng import stream
+from evospike.jobs.folder import resolved_threads
+from evospike.jobs.plan import GPU_MACS_PER_SECOND, MACS_PER_SECOND_AND_THREAD, estimated_bytes, resolve_device
+from evospike.jobs.recipe import Recipe
+from evospike.models.counts import macs_per_step
+from evospike.models.spec import NetworkSpec
+from evospike.search.bounds import Bounds
+from evospike.search.decode import decode
+from evospike.search.genome import Genome
+from evospike.search.space import Space
+from evospike.search.variation import GenomeVariation
+
+SAMPLED = 8
+"""Random architectures whose counts an estimate averages."""
+
+SECONDS_TO_BUILD = 0.1
+"""What it takes to decode, build and draw an architecture and to run its hundred small operators, in an estimate."""
+
+
+def genome_variation(recipe: Recipe, shape: tuple[int, int, int], classes: int) -> GenomeVariation:
+    """How the genomes of a recipe's space vary on data of a shape, inside the recipe's bounds on static counts."""
+    scoring, steps = recipe.scoring, recipe.model.steps
+    bounds = Bounds(scoring.max_parameters, scoring.min_parameters, scoring.max_operations // steps)
+
+    def describe(genome: Genome) -> NetworkSpec:
+        return decode(genome, shape, classes)
+
+    return GenomeVariation(Space(recipe.space), describe, lambda genome: bounds.refusal(describe(genome)))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a search or a ranking will take on one worker: candidates, seconds, bytes of memory."""
+
+    candidates: int
+    seconds: float
+    memory: int
+
+
+def estimate(recipe: Recipe, shape: tuple[int, int, int], classes: int, samples: int, *, ranks: bool) -> Estimate:
+    """From the static counts of a few random architectures. samples: training samples of the data."""
+    specs = _some_networks(recipe, shape, classes)
+    macs = fmean(macs_per_step(spec) for spec in specs) * recipe.model.steps
+    shown = recipe.dissimilarity.repeats * recipe.dissimilarity.batch
+    trained = 3 * recipe.scoring.epochs * min(recipe.scoring.samples or samples, samples)
+    if ranks:
+        candidates, images = recipe.rank.genomes, shown + recipe.rank.seeds * trained
+    else:
+        candidates = candidate_count(recipe)
+        images = trained if recipe.scoring.score == "training" else shown
+    cuda = resolve_device(recipe.run.device).startswith("cuda")
+    rate = GPU_MACS_PER_SECOND if cuda else MACS_PER_SECOND_AND_THREAD * resolved_threads(recipe.run.threads)
+    seconds = candidates * (SECONDS_TO_BUILD + images * macs / rate)
+    return Estimate(candidates, seconds, max(estimated_bytes(recipe, spec)[0] for spec in specs))
+
+
+def candidate_count(recipe: Recipe) -> int:
+    """Scores of a whole search."""
+    return recipe.search.candidates + recipe.search.finalists * recipe.search.finalist_seeds
+
+
+def _some_networks(recipe: Recipe, shape: tuple[int, int, int], classes: int) -> list[NetworkSpec]:
+    variation, space = genome_variation(recipe, shape, classes), Space(recipe.space)
+    rng = stream(recipe.run.seed, "estimate")
+    return [decode(space.genome(variation.sample(rng)), shape, classes) for _ in range(SAMPLED)]
