@@ -13,7 +13,6 @@ from evospike.genetic.regularisers import (
     entropy_scaled,
     spatial_entropy,
     temporal_difference,
-    temporal_difference_of_spikes,
 )
 
 
@@ -32,16 +31,9 @@ class TestTemporalDifference:
         assert temporal_difference(torch.zeros(4, 2, 3)).item() == 0
         assert temporal_difference(torch.ones(1, 2, 3)).item() == 0
 
-    def test_spikes(self) -> None:
-        alternating = torch.tensor([0.0, 1.0, 0.0])[:, None].expand(3, 7)
-        assert temporal_difference_of_spikes([alternating, torch.ones(3, 2, 2)]).item() == 0.5
-        assert temporal_difference_of_spikes([torch.ones(1, 4)]).item() == 0
-
     def test_errors(self) -> None:
         with pytest.raises(ShapeError, match=r"expected \(steps, batch, classes\)"):
             temporal_difference(torch.zeros(2, 3))
-        with pytest.raises(ShapeError, match="no spikes given"):
-            temporal_difference_of_spikes([])
 
 
 class TestEntropy:

@@ -62,3 +62,14 @@ def test_a_potential_that_is_not_finite_is_seen(hand) -> None:
 def test_nothing_counted_is_a_rate_of_zero() -> None:
     assert SpikeCount().firing_rate() == 0.0
     assert SpikeCount().layer_rates() == {}
+
+
+def test_the_mean_change_is_that_of_the_layers() -> None:
+    count = SpikeCount()
+    alternating = torch.tensor([0.0, 1.0, 0.0])[:, None].expand(3, 7)
+    count("restless", alternating, torch.zeros(7))
+    count("constant", torch.ones(3, 2, 2), torch.zeros(2, 2))
+    assert count.mean_change() == 0.5
+    once = SpikeCount()
+    once("one step", torch.ones(1, 4), torch.zeros(4))
+    assert once.mean_change() == 0

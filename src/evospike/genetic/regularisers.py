@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -32,23 +31,6 @@ def temporal_difference(scores: Tensor, form: Literal["relative", "absolute"] = 
         return change
     size: Tensor = torch.linalg.vector_norm(scores, dim=-1).mean()
     return change / (size + 1e-8)
-
-
-def temporal_difference_of_spikes(spikes: Sequence[Tensor]) -> Tensor:
-    """R_T on spikes, in [0, 1]: the mean over layers of mean |s[t] - s[t-1]|.
-
-    spikes: one (T, ...) tensor per layer; a single step gives zero.
-    """
-    if not spikes:
-        raise ShapeError("no spikes given; expected one (steps, ...) tensor per layer of neurons")
-    changes = [_mean_change(layer) for layer in spikes]
-    return torch.stack(changes).mean()
-
-
-def _mean_change(layer: Tensor) -> Tensor:
-    if layer.shape[0] < 2:
-        return layer.new_zeros((), dtype=torch.float32)
-    return (layer[1:].float() - layer[:-1].float()).abs().mean()
 
 
 def spatial_entropy(genes: Tensor, normalise: Literal["abs", "softmax"] = "abs") -> Tensor:

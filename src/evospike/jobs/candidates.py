@@ -105,7 +105,7 @@ def _probe(net: Network, shop: Workshop, images: ImageSet) -> tuple[Tensor, Spik
 def _temporal(scores: Tensor, spikes: SpikeCount, shop: Workshop) -> float:
     form = shop.recipe.evolution.temporal_form
     if form == "spikes":
-        return sum(spikes.changes.values()) / max(len(spikes.changes), 1)
+        return spikes.mean_change()
     return float(temporal_difference(scores, form))
 
 

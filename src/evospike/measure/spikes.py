@@ -44,6 +44,10 @@ class SpikeCount:
         """Mean over all units of the network: spikes per unit and step."""
         return sum(self.spikes.values()) / max(sum(self.chances.values()), 1)
 
+    def mean_change(self) -> float:
+        """Mean over layers of mean |s[t] - s[t-1]|, of one forward, in [0, 1]; 0 for a single step (methods 3.9)."""
+        return sum(self.changes.values()) / max(len(self.changes), 1)
+
 
 @contextmanager
 def counting(net: Observable) -> Iterator[SpikeCount]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -62,9 +62,10 @@ class History:
 
     epochs: list[dict[str, float]] = field(default_factory=list)
 
-    def without_times(self) -> list[dict[str, float]]:
-        """The records that equal runs share."""
-        return [{key: value for key, value in record.items() if key != "seconds"} for record in self.epochs]
+
+def without_times(epochs: Iterable[Mapping[str, float]]) -> list[dict[str, float]]:
+    """The records of a history as equal runs share them."""
+    return [{key: value for key, value in record.items() if key != "seconds"} for record in epochs]
 
 
 class Trainer:
