@@ -17,7 +17,7 @@ from evospike.search.space import Space
 
 task = load_task(DataSettings(source="digits"), seed=0)
 images, _ = task.train.take(torch.arange(64))
-x = images.float() / 16  # the digits have 17 grey levels
+x = images.float() / 255
 
 space = Space(SpaceSettings(channels=4, motifs=("FE", "FI", "LI"), operations=("conv3", "conv5", "skip")))
 rng = stream(0, "example")

@@ -68,6 +68,7 @@ def test_two_objectives_give_a_front(tiny, tmp_path: Path) -> None:
     front = [(member["terms"]["score"], member["terms"]["energy"]) for member in result["front"]]
     assert front == sorted(front, reverse=True)
     assert all(a[1] > b[1] for a, b in itertools.pairwise(front))
+    assert result["winner"]["terms"]["score"] == front[0][0]
 
 
 def test_bounds_hold_and_impossible_ones_say_which(tiny, searched, tmp_path: Path) -> None:
@@ -80,7 +81,7 @@ def test_bounds_hold_and_impossible_ones_say_which(tiny, searched, tmp_path: Pat
     with Store.open(run.store_path) as store:
         assert all(one.score.terms["parameters"] <= bound for one in store.scores())
     recipe = tiny("scoring.max_parameters=10")
-    with pytest.raises(SettingsError, match="max_parameters = 10"):
+    with pytest.raises(SettingsError, match="200 times: more parameters than max_parameters = 10"):
         conduct(create_run("search", recipe, str(tmp_path / "none")), recipe, quiet=True)
 
 
@@ -88,6 +89,30 @@ def test_an_image_too_small_for_the_reductions_is_one_line(tiny, tmp_path: Path)
     recipe = tiny("space.cells=8", "space.reductions=event")  # four reductions of 8x8
     with pytest.raises(EvospikeError, match="halve"):
         conduct(create_run("search", recipe, str(tmp_path / "run")), recipe, quiet=True)
+
+
+def test_the_score_is_the_score_whatever_comes_first(tiny, tmp_path: Path) -> None:
+    recipe = tiny("search.objectives=['energy','score']", "search.generations=1", "search.finalists=1")
+    result = conduct(create_run("search", recipe, str(tmp_path / "run")), recipe, quiet=True)
+    with Store.open(tmp_path / "run" / "study.sqlite") as store:
+        draws = [one.score.terms for one in store.scores() if one.request.kind == "finalist"]
+    assert result["score"] == pytest.approx(sum(terms["score"] for terms in draws) / 2)
+    assert result["winner"]["terms"]["energy"] == min(member["terms"]["energy"] for member in result["front"])
+
+
+def test_a_motif_file_that_changed_is_refused(tiny, tmp_path: Path) -> None:
+    motifs = tmp_path / "mine.toml"
+    text = '[[motif]]\nname = "X"\ncircuit = "x"\ninputs = [2, 3]\nnodes = ["E1"]\nedges = ["a -> E1 +"]\n'
+    motifs.write_text(text)
+    recipe = tiny(
+        f"space.motif_file={motifs}", "space.motifs=['FE', 'X']", "search.generations=1", "search.finalists=0"
+    )
+    run = create_run("search", recipe, str(tmp_path / "run"))
+    conduct(run, recipe, quiet=True)
+    (run.path / "result.json").unlink()
+    motifs.write_text(text.replace("E1", "E9"))
+    with pytest.raises(RunError, match=r"motifs of space\.motif_file differ"):
+        conduct(run, recipe, quiet=True)
 
 
 def test_other_objectives_need_another_run(searched, tiny, tmp_path: Path) -> None:

@@ -16,17 +16,21 @@ PARAMETERS, OPERATIONS = dense_parameters(SPEC), macs_per_step(SPEC)
 
 
 def test_at_the_bound_and_one_beyond() -> None:
-    assert Bounds().refusal(SPEC) is None
-    assert Bounds(PARAMETERS, PARAMETERS, OPERATIONS).refusal(SPEC) is None
-    assert Bounds(max_parameters=PARAMETERS - 1).refusal(SPEC) == (
-        f"{PARAMETERS:,} parameters exceed max_parameters = {PARAMETERS - 1:,}"
-    )
-    assert Bounds(min_parameters=PARAMETERS + 1).refusal(SPEC) == (
-        f"{PARAMETERS:,} parameters fall short of min_parameters = {PARAMETERS + 1:,}"
-    )
-    assert Bounds(max_operations=OPERATIONS - 1).refusal(SPEC) == (
-        f"{OPERATIONS:,} operations a step exceed max_operations = {OPERATIONS - 1:,}"
-    )
+    assert Bounds().refusals(SPEC) == []
+    assert Bounds(PARAMETERS, PARAMETERS, 3 * OPERATIONS, steps=3).refusals(SPEC) == []
+    assert Bounds(max_parameters=PARAMETERS - 1).refusals(SPEC) == [
+        f"more parameters than max_parameters = {PARAMETERS - 1:,}"
+    ]
+    assert Bounds(min_parameters=PARAMETERS + 1).refusals(SPEC) == [
+        f"fewer parameters than min_parameters = {PARAMETERS + 1:,}"
+    ]
+    assert Bounds(max_operations=3 * OPERATIONS - 1, steps=3).refusals(SPEC) == [
+        f"more operations than max_operations = {3 * OPERATIONS - 1:,}"
+    ]
+
+
+def test_every_broken_bound_is_named() -> None:
+    assert len(Bounds(max_parameters=1, max_operations=1).refusals(SPEC)) == 2
 
 
 @pytest.mark.parametrize(

@@ -195,3 +195,9 @@ def _paths(value: Any, path: tuple[str | int, ...] = ()) -> Any:
     for key, inner in items:
         yield (*path, key)
         yield from _paths(inner, (*path, key))
+
+
+def test_numbers_and_brackets_without_end_are_one_line() -> None:
+    for hostile in ('{"format": ' + "9" * 5000 + "}", "[" * 100_000):
+        with pytest.raises(SettingsError, match="not a genome"):
+            Genome.from_json(hostile)

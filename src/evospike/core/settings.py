@@ -118,7 +118,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], where: str = "")
 def _read_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML, a number of thousands of digits, brackets without end
         return text
 
 

@@ -152,12 +152,12 @@ class PopulationSearch:
         ordered = self._fronts([candidate for generation in history for candidate in generation.candidates])
         if not ordered:
             raise RunError(f"no candidate of {len(history)} generations is usable; {advice(history, _REMEDY)}")
+        ordered[0].sort(key=lambda one: (self._objectives(one.score), one.generation, one.index))
         last = history[-1].number
         finalists = self._finalists(last, [candidate for front in ordered for candidate in front])
         winner = self._choose(finalists) if finalists else ordered[0][0]
         self._record_winner(last, winner)
-        front = sorted(ordered[0], key=lambda one: (self._objectives(one.score), one.generation, one.index))
-        return PopulationResult(tuple(history), tuple(front), finalists, winner, self._notice(len(history)))
+        return PopulationResult(tuple(history), tuple(ordered[0]), finalists, winner, self._notice(len(history)))
 
     def _search(self) -> list[PopulationGeneration]:
         """All generations; an empty one, which ends the search, is recorded but no part of the history."""

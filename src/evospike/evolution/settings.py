@@ -108,8 +108,8 @@ class PopulationSettings(Settings):
     generations: generations, the random start included.
     objectives:  names of measured terms; those in `MAXIMISED` are maximised, all others minimised.
     crossover_probability: how often two parents are crossed before their children are mutated.
-    finalists, finalist_seeds: how many of the best are scored again, and on how many other draws; 0 finalists:
-                 the best of the search is the winner.
+    finalists, finalist_seeds: how many of the best in the first objective are scored again, and on how many other
+                 draws; 0 finalists: the best of the search is the winner.
     tries:       attempts to find a child that was not scored before; a generation whose children all were ends
                  the search.
     """

@@ -89,7 +89,7 @@ def _measure(shop: Workshop, request: Request) -> tuple[dict[str, float], _Healt
         terms |= {"validation_loss": seen.loss, "validation_accuracy": seen.accuracy}
     else:
         terms["validation_loss"] = terms["loss"]
-    return terms, _health(spikes)
+    return terms, _health(spikes, _watched(shop, spikes))
 
 
 @torch.no_grad()
@@ -121,10 +121,17 @@ def _entropy(net: Network, shop: Workshop) -> float:
     return float(form(genes, settings.entropy_normalise))
 
 
-def _health(spikes: SpikeCount) -> _Health:
+def _watched(shop: Workshop, spikes: SpikeCount) -> dict[str, float]:
+    """Rates that must not vanish: of every layer, but of a searched architecture, in which populations may be kept
+    silent by others, of the last one only."""
+    rates = spikes.layer_rates()
+    last = shop.spec.last_neuron
+    return {last: rates[last]} if shop.recipe.model.genome else rates
+
+
+def _health(spikes: SpikeCount, rates: Mapping[str, float]) -> _Health:
     if not spikes.finite:
         return _Health("diverged", "a membrane potential is not finite on the probe batch")
-    rates = spikes.layer_rates()
     quiet = [name for name, rate in rates.items() if rate < SILENT_BELOW]
     if quiet:
         return _Health("silent", f"layer '{quiet[0]}' fires at rate {rates[quiet[0]]:.1e}, below {SILENT_BELOW:.0e}")

@@ -103,7 +103,7 @@ def open_run(path: str | Path) -> RunFolder:
     path = Path(path)
     if not (path / "run.json").is_file():
         what = "does not exist" if not path.exists() else "is no run folder (it has no run.json)"
-        raise RunError(f"'{path}' {what}; give the folder that evolve or train printed")
+        raise RunError(f"'{path}' {what}; give a folder that evospike printed")
     record = read_record(path / "run.json")
     if record.get("format") != FORMAT:
         raise RunError(f"'{path}' has format {record.get('format')}; this release reads format {FORMAT}, run it anew")

@@ -17,7 +17,7 @@ from evospike.evolution.records import Genotype, Score
 from evospike.evolution.store import Store
 from evospike.jobs.folder import RunFolder
 from evospike.jobs.scoring import CONTROLS, all_forms
-from evospike.jobs.searching import PROBES, agree, probe_digests, show_scores
+from evospike.jobs.searching import MOTIFS, PROBES, agree, motif_definitions, probe_digests, show_scores
 from evospike.jobs.spaces import genome_variation
 from evospike.jobs.workshop import Workshop, as_context
 from evospike.measure.agreement import compare_scores
@@ -38,6 +38,7 @@ def rank(shop: Workshop, run: RunFolder, stop: Stop, quiet: bool) -> dict[str, A
         LocalExecutor(shop.recipe.run.workers, shop.plan.threads, "evospike.jobs.workers:rank", context) as executor,
     ):
         agree(store, PROBES, probe_digests(shop))
+        agree(store, MOTIFS, motif_definitions(shop.recipe))
         ledger = Ledger(store, evaluate_with(executor, stop.check), show_scores(shown, ACCURACY), "numpy or torch")
         ledger.open({"genomes": settings.genomes, "seed": shop.recipe.run.seed})
         scores = ledger.score_generation(0, genotypes, ("rank",))

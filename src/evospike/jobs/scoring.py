@@ -166,17 +166,13 @@ def health_of(spec: NetworkSpec, probed: Probed, max_spikes: int = 0) -> Health:
     """A network is silent when the neurons before its classifier are; single quiet populations are its own affair."""
     if not probed.finite:
         return Health("diverged", "a membrane potential is not finite in the scoring pass")
-    last = _last_neuron(spec)
+    last = spec.last_neuron
     rate = probed.rates[last]
     if rate < SILENT_BELOW:
         return Health("silent", f"'{last}', before the classifier, fires at rate {rate:.1e}, below {SILENT_BELOW:.0e}")
     if max_spikes and probed.spikes_per_sample > max_spikes:
         return Health("refused", f"{probed.spikes_per_sample:,.0f} spikes a sample exceed max_spikes = {max_spikes:,}")
     return Health()
-
-
-def _last_neuron(spec: NetworkSpec) -> str:
-    return next(node.name for node in reversed(spec.nodes) if node.op == "neuron")
 
 
 def all_forms(shop: Workshop) -> dict[str, DissimilaritySettings]:

@@ -5,27 +5,35 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from statistics import fmean
 from typing import Any
 
 from evospike.core.errors import RunError
 from evospike.core.files import digest_tensors
 from evospike.core.progress import Bar, bar
+from evospike.core.settings import plain
 from evospike.core.stopping import Stop
 from evospike.evolution.evaluate import evaluate_with
 from evospike.evolution.executors.local import LocalExecutor
+from evospike.evolution.fitness import term
 from evospike.evolution.population import PopulationResult, PopulationSearch
 from evospike.evolution.records import Genotype
 from evospike.evolution.store import Store
 from evospike.evolution.study import Event
 from evospike.jobs.folder import RunFolder
+from evospike.jobs.recipe import Recipe
 from evospike.jobs.scoring import architecture
 from evospike.jobs.spaces import candidate_count, genome_variation
 from evospike.jobs.workshop import Workshop, as_context
 from evospike.models.counts import dense_parameters, macs_per_step
+from evospike.search.motif import read_motifs
 from evospike.search.space import Space
 
 PROBES = "probe batches"
 """Name under which a search records the digests of the batches its candidates are shown."""
+
+MOTIFS = "motifs of space.motif_file"
+"""Name under which a search records the motifs that do not come with evospike."""
 
 
 def search(shop: Workshop, run: RunFolder, stop: Stop, quiet: bool) -> dict[str, Any]:
@@ -36,6 +44,7 @@ def search(shop: Workshop, run: RunFolder, stop: Stop, quiet: bool) -> dict[str,
     started = time.monotonic()
     with Store.open_or_create(run.store_path) as store, bar("search", total, "candidates", quiet=quiet) as shown:
         agree(store, PROBES, probe_digests(shop))
+        agree(store, MOTIFS, motif_definitions(shop.recipe))
         before = len(store.scores())
         workers = shop.recipe.run.workers
         with LocalExecutor(workers, shop.plan.threads, "evospike.jobs.workers:score_genome", context) as executor:
@@ -49,6 +58,12 @@ def search(shop: Workshop, run: RunFolder, stop: Stop, quiet: bool) -> dict[str,
         return _document(shop, run, result, store.digest(), speed)
 
 
+def motif_definitions(recipe: Recipe) -> list[Any]:
+    """The motifs that come from a file of the user's, as plain values: what a genome's numbers mean depends on them."""
+    path = recipe.space.motif_file
+    return [plain(motif) for motif in read_motifs(path)] if path else []
+
+
 def probe_digests(shop: Workshop) -> list[str]:
     """Digests of the fixed batches, in order."""
     return [digest_tensors({"x": x.cpu()}) for x in shop.probe_batches]
@@ -60,7 +75,7 @@ def agree(store: Store, name: str, value: Any) -> None:
     if known is None:
         store.record_value(name, value)
     elif known != value:
-        raise RunError(f"the {name} differ from those the run began with; restore the data or start a new run")
+        raise RunError(f"the {name} differ from those the run began with; restore them or start a new run")
 
 
 def show_scores(shown: Bar, name: str) -> Callable[[Event], None]:
@@ -90,11 +105,12 @@ def _document(
     """The document that search prints: the winner as a network, the front, and how fast it went."""
     winner = result.winner
     spec = architecture(shop, winner.genotype.values)
-    means = [finalist.mean for finalist in result.finalists if finalist.candidate is winner]
+    drawn = [draw for finalist in result.finalists if finalist.candidate is winner for draw in finalist.scores]
+    values = [term(draw, "score") for draw in drawn if draw.ok] or [term(winner.score, "score")]
     return {
         "run": str(run.path),
         "recipe": shop.recipe.name,
-        "score": means[0] if means else winner.score.terms["score"],
+        "score": fmean(values),
         "test_accuracy": None,
         "parameters": dense_parameters(spec),
         "dense_parameters": dense_parameters(spec),

@@ -26,13 +26,13 @@ SECONDS_TO_BUILD = 0.1
 
 def genome_variation(recipe: Recipe, shape: tuple[int, int, int], classes: int) -> GenomeVariation:
     """How the genomes of a recipe's space vary on data of a shape, inside the recipe's bounds on static counts."""
-    scoring, steps = recipe.scoring, recipe.model.steps
-    bounds = Bounds(scoring.max_parameters, scoring.min_parameters, scoring.max_operations // steps)
+    scoring = recipe.scoring
+    bounds = Bounds(scoring.max_parameters, scoring.min_parameters, scoring.max_operations, steps=recipe.model.steps)
 
     def describe(genome: Genome) -> NetworkSpec:
         return decode(genome, shape, classes)
 
-    return GenomeVariation(Space(recipe.space), describe, lambda genome: bounds.refusal(describe(genome)))
+    return GenomeVariation(Space(recipe.space), describe, lambda genome: bounds.refusals(describe(genome)))
 
 
 @dataclass(frozen=True)

@@ -199,6 +199,14 @@ class NetworkSpec:
         return self.nodes[-1].name
 
     @property
+    def last_neuron(self) -> str:
+        """Name of the neuron layer nearest to the class scores. Raises: SpecError when there is none."""
+        for node in reversed(self.nodes):
+            if node.op == "neuron":
+                return node.name
+        raise SpecError(f"'{self.name}' has no neurons")
+
+    @property
     def has_delays(self) -> bool:
         """Whether the network has to be stepped through time."""
         return any(edge.delay for node in self.nodes for edge in node.inputs)

@@ -14,12 +14,13 @@ class Bounds(Settings):
     """Limits that are met exactly at their values; 0: none.
 
     max_parameters, min_parameters: trainable numbers with every weight stored.
-    max_operations: multiply-accumulates of one sample and one step.
+    max_operations: multiply-accumulates of one sample over `steps` steps.
     """
 
     max_parameters: int = 0
     min_parameters: int = 0
     max_operations: int = 0
+    steps: int = 1
 
     def validate(self) -> None:
         for name in ("max_parameters", "min_parameters", "max_operations"):
@@ -29,14 +30,16 @@ class Bounds(Settings):
             f"'min_parameters' ({self.min_parameters}) exceeds 'max_parameters' ({self.max_parameters}); swap them",
         )
 
-    def refusal(self, spec: NetworkSpec) -> str | None:
-        """Which bound a network breaks, and by what; None when it keeps them all. Raises: SpecError."""
+    def refusals(self, spec: NetworkSpec) -> list[str]:
+        """Every bound that a network breaks; none when it keeps them all. Raises: SpecError."""
         layers = count_layers(spec)
-        parameters, operations = sum(layer.parameters for layer in layers), sum(layer.macs for layer in layers)
+        parameters = sum(layer.parameters for layer in layers)
+        operations = sum(layer.macs for layer in layers) * self.steps
+        broken = []
         if self.max_parameters and parameters > self.max_parameters:
-            return f"{parameters:,} parameters exceed max_parameters = {self.max_parameters:,}"
+            broken.append(f"more parameters than max_parameters = {self.max_parameters:,}")
         if parameters < self.min_parameters:
-            return f"{parameters:,} parameters fall short of min_parameters = {self.min_parameters:,}"
+            broken.append(f"fewer parameters than min_parameters = {self.min_parameters:,}")
         if self.max_operations and operations > self.max_operations:
-            return f"{operations:,} operations a step exceed max_operations = {self.max_operations:,}"
-        return None
+            broken.append(f"more operations than max_operations = {self.max_operations:,}")
+        return broken

@@ -137,7 +137,7 @@ class Genome(Settings):
 def _read_object(text: str) -> dict[str, Any]:
     try:
         values = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise SettingsError(f"not a genome: {error}; expected JSON written by Genome.to_json") from None
     if not isinstance(values, dict):
         raise SettingsError(f"not a genome: {type(values).__name__}; expected JSON written by Genome.to_json")

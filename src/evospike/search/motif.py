@@ -28,6 +28,9 @@ Carrier = Literal["connection", "identity", "zero"]
 FEWEST_SLOTS = 19
 """Slots of a cell in the released layout; a cell never has fewer."""
 
+MOST_BYTES = 1 << 20
+"""A motif file larger than this is refused unread."""
+
 MOST_SLOTS = 99
 """A motif of more edges is refused."""
 
@@ -205,12 +208,15 @@ def shipped(motif_set: MotifSet) -> tuple[Motif, ...]:
 
 def read_motifs(path: str | Path) -> tuple[Motif, ...]:
     """The motifs of a user's TOML file. Raises: SettingsError naming the file and the motif."""
+    path = Path(path)
+    if not path.is_file():
+        raise SettingsError(f"no motif file at '{path}'; give the path of a TOML file with [[motif]] tables")
+    if path.stat().st_size > MOST_BYTES:
+        raise SettingsError(f"motif file '{path}' has {path.stat().st_size} bytes; it has at most {MOST_BYTES}")
     try:
-        return parse_motifs(Path(path).read_text(encoding="utf-8"))
+        return parse_motifs(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise SettingsError(
-            f"cannot read motif file '{path}': {error.strerror}; give the path of a TOML file with [[motif]] tables"
-        ) from None
+        raise SettingsError(f"cannot read motif file '{path}': {error.strerror}; make it readable") from None
     except (SettingsError, UnicodeDecodeError) as error:
         raise SettingsError(f"motif file '{path}': {error}") from None
 
@@ -219,7 +225,7 @@ def parse_motifs(text: str) -> tuple[Motif, ...]:
     """The `[[motif]]` tables of a TOML text. Raises: SettingsError."""
     try:
         tables: Any = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise SettingsError(f"no TOML: {error}; expected [[motif]] tables") from None
     if list(tables) != ["motif"] or not isinstance(tables["motif"], list):
         raise SettingsError(f"holds {', '.join(tables) or 'nothing'}; expected [[motif]] tables and nothing else")

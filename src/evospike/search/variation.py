@@ -7,7 +7,8 @@ crossover and polynomial mutation of every gene, used or not.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -28,12 +29,12 @@ ETA = 3.0
 """Distribution index of the polynomial mutation: the larger, the smaller its steps."""
 
 Describe = Callable[[Genome], NetworkSpec]
-Admit = Callable[[Genome], str | None]
+Admit = Callable[[Genome], Sequence[str]]
 
 
-def admit_all(_: Genome) -> str | None:
+def admit_all(_: Genome) -> Sequence[str]:
     """No bound."""
-    return None
+    return ()
 
 
 class GenomeVariation:
@@ -53,13 +54,16 @@ class GenomeVariation:
 
         Raises: SettingsError naming the bound, when none of many is admitted.
         """
+        refusals: Counter[str] = Counter()
         for _ in range(SAMPLING_TRIES):
             vector = tuple(int(gene) for gene in rng.integers(0, np.array(self.space.upper) + 1))
             refusal = self._refusal(vector)
-            if refusal is None:
+            if not refusal:
                 return vector
+            refusals.update(refusal)
+        (reason, times), *_ = refusals.most_common(1)
         raise SettingsError(
-            f"none of {SAMPLING_TRIES} random architectures was admitted, the last because {refusal}; "
+            f"none of {SAMPLING_TRIES} random architectures was admitted ({times} times: {reason}); "
             "widen that bound or change the space"
         )
 
@@ -67,35 +71,35 @@ class GenomeVariation:
         """Two children of two parents; the parents, when no exchange is admitted."""
         for _ in range(VARIATION_TRIES):
             children = _two_points(a, b, rng) if self._released else self._exchange_groups(a, b, rng)
-            if all(self._refusal(child) is None for child in children):
+            if not any(self._refusal(child) for child in children):
                 return children
         return a, b
 
     def mutate(self, a: Vector, rng: Generator) -> Vector:
-        """A changed vector; the parent, when no change is admitted."""
+        """A changed vector; the parent, when no change is admitted or, as `released` often does, none is drawn."""
         for _ in range(VARIATION_TRIES):
             child = polynomial_mutation(a, self.space.upper, rng) if self._released else self._change_one(a, rng)
-            if self._refusal(child) is None:
+            if not self._refusal(child):
                 return child
         return a
 
     def key(self, a: Vector) -> str:
         """Equal for vectors that describe the same network. Raises: SpecError for one that describes none."""
-        digest, refusal = self._judged(tuple(a))
+        digest, refusals = self._judged(tuple(a))
         if not digest:
-            raise SpecError(str(refusal))
+            raise SpecError(refusals[0])
         return digest
 
-    def _refusal(self, vector: Vector) -> str | None:
+    def _refusal(self, vector: Vector) -> Sequence[str]:
         return self._judged(vector)[1]
 
-    def _judge(self, vector: Vector) -> tuple[str, str | None]:
-        """Digest of the network, empty without one, and why it is refused."""
+    def _judge(self, vector: Vector) -> tuple[str, Sequence[str]]:
+        """Digest of the network, empty without one, and every reason why it is refused."""
         try:
             genome = self.space.genome(vector)
             return self._describe(genome).digest(), self._admit(genome)
         except SpecError as error:
-            return "", str(error)
+            return "", (str(error),)
 
     def _exchange_groups(self, a: Vector, b: Vector, rng: Generator) -> tuple[Vector, Vector]:
         """Whole cells and single macro genes change places, at least one group that differs."""
@@ -136,15 +140,17 @@ def _exchange(a: Vector, b: Vector, moved: set[int]) -> tuple[Vector, Vector]:
 def polynomial_mutation(a: Vector, upper: Vector, rng: Generator) -> Vector:
     """Polynomial mutation (Deb and Agrawal) of integers from 0 to `upper`, each with probability 1 / genes.
 
-    A uniform draw r gives the step d in units of the range, bounded so that the gene stays inside:
+    As released, a gene lives on [-1/2, upper + 1/2], so that rounding reaches every integer alike. A uniform draw r
+    gives the step d in units of that range, bounded so that the gene stays inside:
     d = (2r + (1 - 2r)(1 - x)^(eta+1))^(1/(eta+1)) - 1 below r = 1/2, and mirrored above; x is the gene's place in its
     range, seen from the bound it moves to. The result is rounded and clipped.
     """
-    values, span = np.array(a, dtype=float), np.array(upper, dtype=float)
-    r, place = rng.random(len(a)), values / span
+    values, highest = np.array(a, dtype=float), np.array(upper, dtype=float)
+    span = highest + 1
+    r, place = rng.random(len(a)), (values + 0.5) / span
     power = ETA + 1
     down = (2 * r + (1 - 2 * r) * (1 - place) ** power).clip(0) ** (1 / power) - 1
     up = 1 - (2 * (1 - r) + (2 * r - 1) * place**power).clip(0) ** (1 / power)
-    moved = np.clip(np.rint(values + np.where(r < 0.5, down, up) * span), 0, span)
+    moved = np.clip(np.rint(values + np.where(r < 0.5, down, up) * span), 0, highest)
     mutates = rng.random(len(a)) < 1 / len(a)
     return tuple(int(gene) for gene in np.where(mutates, moved, values))
