@@ -65,7 +65,7 @@ TABLE: list[tuple[list[str], str]] = [
     (["train", "digits", "--set", "data.image_size=3"], "data.image_size is 0 or 4 to 4096, given 3"),
     (["train", "digits", "--set", "data.validation=1.0"], "data.validation is a fraction below 1, given 1.0"),
     (["inspect", "digits", "--set", "model.preset=small9"], "unknown preset 'small9'; did you mean 'small8'?"),
-    (["resume", "nowhere"], "'nowhere' does not exist; give the folder that evolve or train printed"),
+    (["resume", "nowhere"], "'nowhere' does not exist; give a folder that evospike printed"),
     (["resume", "."], "'.' is no run folder (it has no run.json)"),
     (["evaluate", "nowhere"], "'nowhere' does not exist"),
     (["data", "lst"], "unknown action 'lst'; did you mean 'list'?"),

@@ -177,9 +177,9 @@ def test_the_watch_alone_ends_an_orphan() -> None:
 def test_ctrl_c_reaches_the_driver_alone(tmp_path: Path) -> None:
     driver = start_driver(tmp_path)
     os.killpg(driver.pid, signal.SIGINT)
-    _, errors = driver.communicate(timeout=5)
+    _, errors = driver.communicate(timeout=60)  # no matter how busy the machine is
     assert errors.count("Traceback") == 1
-    assert all_end(pids(tmp_path), within_s=1.0)
+    assert all_end(pids(tmp_path), within_s=10.0)
 
 
 def start_driver(folder: Path) -> "subprocess.Popen[str]":
@@ -190,7 +190,7 @@ def start_driver(folder: Path) -> "subprocess.Popen[str]":
         text=True,
         process_group=0,
     )
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while len(pids(folder)) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert len(pids(folder)) == 2

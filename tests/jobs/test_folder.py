@@ -54,7 +54,7 @@ def test_a_disk_without_room_is_named(tiny, tmp_path: Path, monkeypatch: pytest.
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="nothing' does not exist; give the folder that evolve or train printed"):
+    with pytest.raises(RunError, match="nothing' does not exist; give a folder that evospike printed"):
         open_run(tmp_path / "nothing")
     with pytest.raises(RunError, match=r"is no run folder \(it has no run.json\)"):
         open_run(tmp_path)

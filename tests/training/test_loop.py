@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from evospike.core.errors import CheckpointError, Interrupted
-from evospike.training.loop import Diverged, Trainer, without_times
+from evospike.training.history import without_times
+from evospike.training.loop import Diverged, Trainer
 from evospike.training.optimiser import rate_at
 
 MODES = [("adamw", 0.0), ("adamw", 0.9), ("sgd", 0.0), ("sgd", 0.9)]

@@ -10,7 +10,7 @@ from typing import Any
 from evospike.core.files import digest_json
 from evospike.jobs.folder import RunFolder
 from evospike.jobs.recipe import Recipe
-from evospike.training.loop import without_times
+from evospike.training.history import without_times
 
 # Two-sided 95 % quantiles of Student's t by degrees of freedom, from 1; beyond the list the normal quantile is used.
 _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from evospike.core.errors import CheckpointError, Interrupted, RunError
 from evospike.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from evospike.training.ema import MovingAverage
+from evospike.training.history import History
 from evospike.training.losses import loss_of
 from evospike.training.optimiser import make_optimiser, optimiser_tensors, rate_at, restore_optimiser, set_rate
 from evospike.training.settings import TrainingSettings
@@ -54,18 +54,6 @@ class Hook(Protocol):
     def after_step(self, step: int, total: int) -> None:
         """Called after each optimiser step, with the number of steps done; may raise Interrupted to stop."""
         ...
-
-
-@dataclass
-class History:
-    """One record per finished epoch: epoch, loss, rate, what validation gave, and seconds."""
-
-    epochs: list[dict[str, float]] = field(default_factory=list)
-
-
-def without_times(epochs: Iterable[Mapping[str, float]]) -> list[dict[str, float]]:
-    """The records of a history as equal runs share them."""
-    return [{key: value for key, value in record.items() if key != "seconds"} for record in epochs]
 
 
 class Trainer:
