@@ -141,7 +141,9 @@ def test_close_without_kill_lets_idle_workers_end() -> None:
 
 
 DRIVER = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background hands down "ignore"
 from evospike.evolution.executors.local import LocalExecutor
 with LocalExecutor(2, 1, "worker_functions:sleep", {"folder": sys.argv[1]}) as pool:
     list(pool.run([{}, {}]))
