@@ -111,7 +111,7 @@ def test_a_motif_file_that_changed_is_refused(tiny, tmp_path: Path) -> None:
     conduct(run, recipe, quiet=True)
     (run.path / "result.json").unlink()
     motifs.write_text(text.replace("E1", "E9"))
-    with pytest.raises(RunError, match=r"motifs of space\.motif_file differ"):
+    with pytest.raises(RunError, match=r"has changed: motifs of space\.motif_file"):
         conduct(run, recipe, quiet=True)
 
 

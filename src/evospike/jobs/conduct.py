@@ -16,6 +16,7 @@ from evospike.evolution.evaluate import evaluate_with
 from evospike.evolution.executors.local import LocalExecutor
 from evospike.evolution.store import Store
 from evospike.evolution.study import Event, SearchSpace, Study
+from evospike.jobs.agreement import agree
 from evospike.jobs.candidates import dimension_names, proxy_set, spreads_of
 from evospike.jobs.final import stored_result
 from evospike.jobs.finals import run_finals
@@ -118,7 +119,7 @@ def _evolve(shop: Workshop, run: RunFolder, stop: Stop, *, quiet: bool) -> dict[
     total = settings.population * settings.generations + settings.finalists * settings.finalist_seeds
     space = SearchSpace.of(dimension_names(shop), settings)
     with Store.open_or_create(run.store_path) as store, bar("evolve", total, "candidates", quiet=quiet) as shown:
-        _agree_on_proxy(store, proxy_set(shop).digest())
+        agree(store, PROXY, proxy_set(shop).digest())
         workers = shop.recipe.run.workers
         with LocalExecutor(workers, shop.plan.threads, "evospike.jobs.workers:score", context) as executor:
             evaluate = evaluate_with(executor, stop.check)
@@ -130,14 +131,6 @@ def _evolve(shop: Workshop, run: RunFolder, stop: Stop, *, quiet: bool) -> dict[
             "validation_loss": result.winner.validation_loss,
         }
         return {"winner": winner, "history_digest": store.digest()}
-
-
-def _agree_on_proxy(store: Store, digest: str) -> None:
-    known = store.values().get(PROXY)
-    if known is None:
-        store.record_value(PROXY, digest)
-    elif known != digest:
-        raise RunError("the proxy images differ from those the run began with; restore the data or start a new run")
 
 
 def _shower(shown: Bar, population: int) -> Callable[[Event], None]:

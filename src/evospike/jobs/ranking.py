@@ -15,9 +15,10 @@ from evospike.evolution.executors.local import LocalExecutor
 from evospike.evolution.ledger import Ledger
 from evospike.evolution.records import Genotype, Score
 from evospike.evolution.store import Store
+from evospike.jobs.agreement import agree
 from evospike.jobs.folder import RunFolder
 from evospike.jobs.scoring import CONTROLS, all_forms
-from evospike.jobs.searching import MOTIFS, PROBES, agree, motif_definitions, probe_digests, show_scores
+from evospike.jobs.searching import MOTIFS, PROBES, motif_definitions, probe_digests, show_scores
 from evospike.jobs.spaces import genome_variation
 from evospike.jobs.workshop import Workshop, as_context
 from evospike.measure.agreement import compare_scores

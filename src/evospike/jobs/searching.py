@@ -8,7 +8,6 @@ from collections.abc import Callable
 from statistics import fmean
 from typing import Any
 
-from evospike.core.errors import RunError
 from evospike.core.files import digest_tensors
 from evospike.core.progress import Bar, bar
 from evospike.core.settings import plain
@@ -16,10 +15,11 @@ from evospike.core.stopping import Stop
 from evospike.evolution.evaluate import evaluate_with
 from evospike.evolution.executors.local import LocalExecutor
 from evospike.evolution.fitness import term
+from evospike.evolution.ledger import Event
 from evospike.evolution.population import PopulationResult, PopulationSearch
 from evospike.evolution.records import Genotype
 from evospike.evolution.store import Store
-from evospike.evolution.study import Event
+from evospike.jobs.agreement import agree
 from evospike.jobs.folder import RunFolder
 from evospike.jobs.recipe import Recipe
 from evospike.jobs.scoring import architecture
@@ -53,6 +53,8 @@ def search(shop: Workshop, run: RunFolder, stop: Stop, quiet: bool) -> dict[str,
                 store, settings, shop.recipe.run.seed, variation, evaluate, show_scores(shown, "score")
             )
             result = engine.run()
+        if result.notice:
+            shown.note(f"notice: {result.notice}")
         seconds = time.monotonic() - started
         speed = (len(store.scores()) - before) / seconds
         return _document(shop, run, result, store.digest(), speed)
@@ -67,15 +69,6 @@ def motif_definitions(recipe: Recipe) -> list[Any]:
 def probe_digests(shop: Workshop) -> list[str]:
     """Digests of the fixed batches, in order."""
     return [digest_tensors({"x": x.cpu()}) for x in shop.probe_batches]
-
-
-def agree(store: Store, name: str, value: Any) -> None:
-    """Record a fact about what candidates are judged on, or refuse to go on when it has changed."""
-    known = store.values().get(name)
-    if known is None:
-        store.record_value(name, value)
-    elif known != value:
-        raise RunError(f"the {name} differ from those the run began with; restore them or start a new run")
 
 
 def show_scores(shown: Bar, name: str) -> Callable[[Event], None]:
@@ -133,6 +126,6 @@ def _document(
 
 def _genome(shop: Workshop, genotype: Genotype) -> dict[str, Any]:
     values = tuple(int(value) for value in genotype.values)
-    plain = json.loads(Space(shop.recipe.space).genome(values).to_json())
-    assert isinstance(plain, dict)
-    return plain
+    genome = json.loads(Space(shop.recipe.space).genome(values).to_json())
+    assert isinstance(genome, dict)
+    return genome
