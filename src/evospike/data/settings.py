@@ -7,8 +7,16 @@ from typing import Literal
 
 from evospike.core.settings import Settings, choose, require
 
-NAMED = ("digits", "cifar10", "cifar100", "imagenet")
-PREFIXES = ("hub", "parquet", "imagefolder")
+EVENT_NAMED = ("cifar10dvs", "dvsgesture", "nmnist")
+"""Recordings of event cameras that are known by name."""
+
+SIMULATED = {"digits-events": "digits", "cifar10-events": "cifar10"}
+"""Sources made by the event-camera simulator, and the images that it films."""
+
+EVENT_PREFIXES = ("frames", "tonic")
+
+NAMED = ("digits", "cifar10", "cifar100", "imagenet", *EVENT_NAMED, *SIMULATED)
+PREFIXES = ("hub", "parquet", "imagefolder", *EVENT_PREFIXES)
 
 
 @dataclass(frozen=True)
@@ -25,6 +33,9 @@ class AugmentSettings(Settings):
     `strong`). The defaults are timm's `rand-m9-mstd0.5-inc1`.
     resized_crop: a random part of the image, 8 to 100 % of its area, scaled to full size, in place of the
     padded crop (ImageNet).
+    Of recordings, all frames alike: kind `basic` flips, rolls and drops; crop, RandAugment and erasing are for images.
+    roll: at most so many pixels up, down, left and right, wrapping around. drop: chance that a sample loses events: of
+    a stretch of time, of an area, or at random (EventDrop).
     """
 
     kind: Literal["none", "basic", "strong"] = "basic"
@@ -37,12 +48,14 @@ class AugmentSettings(Settings):
     randaugment_operations: int = 2
     randaugment_magnitude: float = 9.0
     resized_crop: bool = False
+    roll: int = 0
+    drop: float = 0.0
 
     def validate(self) -> None:
-        for name in ("flip", "erasing"):
+        for name in ("flip", "erasing", "drop"):
             value = getattr(self, name)
             require(0.0 <= value <= 1.0, f"augment.{name} is a probability, given {value}; use 0 to 1")
-        for name in ("crop_padding", "cutout", "randaugment_operations", "mixup", "cutmix"):
+        for name in ("crop_padding", "cutout", "randaugment_operations", "mixup", "cutmix", "roll"):
             value = getattr(self, name)
             require(value >= 0, f"augment.{name} cannot be negative, given {value}; use 0 to turn it off")
         magnitude = self.randaugment_magnitude
@@ -55,11 +68,62 @@ class AugmentSettings(Settings):
 
 
 @dataclass(frozen=True)
+class EventSettings(Settings):
+    """How recordings of an event camera become frames, one per time step of the network.
+
+    frames: T. split: frames of equal `number` of events, of equal `time`, or of `duration_ms` each, of which the first
+    T are taken (a shorter recording ends in empty frames).
+    """
+
+    frames: int = 10
+    split: Literal["number", "time", "duration"] = "number"
+    duration_ms: float = 50.0
+
+    def validate(self) -> None:
+        require(1 <= self.frames <= 1000, f"events.frames is 1 to 1000, given {self.frames}")
+        require(self.duration_ms > 0, f"events.duration_ms must be positive, given {self.duration_ms}")
+
+
+@dataclass(frozen=True)
+class SimulatorSettings(Settings):
+    """A simulated event camera that films a moving static image.
+
+    sensor: side of the square sensor in pixels. shift: pixels that the image moves along each diagonal of its closed
+    path of four. loops: how often the path is run through. loop_ms: time of one loop. samples: intensities taken per
+    loop. threshold: change of log intensity that makes a pixel fire; threshold_spread: standard deviation of the
+    threshold from pixel to pixel. noise_hz: events per pixel and second that no change caused.
+    """
+
+    sensor: int = 48
+    shift: float = 4.0
+    loops: int = 3
+    loop_ms: float = 200.0
+    samples: int = 32
+    threshold: float = 0.2
+    threshold_spread: float = 0.03
+    noise_hz: float = 0.1
+
+    def validate(self) -> None:
+        require(4 <= self.sensor <= 1024, f"simulator.sensor is 4 to 1024 pixels, given {self.sensor}")
+        require(self.samples >= 4, f"simulator.samples must be at least 4, given {self.samples}")
+        require(self.loops >= 1, f"simulator.loops must be at least 1, given {self.loops}")
+        for name in ("shift", "loop_ms", "threshold"):
+            value = getattr(self, name)
+            require(value > 0, f"simulator.{name} must be positive, given {value}")
+        for name in ("threshold_spread", "noise_hz"):
+            value = getattr(self, name)
+            require(value >= 0, f"simulator.{name} must not be negative, given {value}")
+
+
+@dataclass(frozen=True)
 class DataSettings(Settings):
     """Which data set, and how it is split.
 
     source: `digits` (shipped), `cifar10`, `cifar100`, `imagenet` (found in folder/NAME), `parquet:DIR`,
-    `imagefolder:DIR` or `hub:ID` (`hub:OWNER/NAME` or `hub:OWNER/NAME/CONFIG`).
+    `imagefolder:DIR` or `hub:ID` (`hub:OWNER/NAME` or `hub:OWNER/NAME/CONFIG`); of event cameras `cifar10dvs`,
+    `dvsgesture`, `nmnist` (found in folder/NAME), `frames:DIR` (folders of frames as SpikingJelly writes them) and
+    `tonic:NAME`; or `digits-events`, `cifar10-events`, which a simulator makes of the images.
+    events: how recordings become frames. simulator: of simulated sources.
     folder: where local copies lie; empty: the environment variable EVOSPIKE_DATA.
     image_size: side in pixels of what the network sees; 0: as stored (ImageNet: 224).
     label_column: parquet and hub only; empty: `label`, else `fine_label`.
@@ -76,6 +140,14 @@ class DataSettings(Settings):
     train_limit: int = 0
     test_limit: int = 0
     augment: AugmentSettings = field(default_factory=AugmentSettings)
+    events: EventSettings = field(default_factory=EventSettings)
+    simulator: SimulatorSettings = field(default_factory=SimulatorSettings)
+
+    @property
+    def records_events(self) -> bool:
+        """Whether samples are recordings, shown as one frame per time step."""
+        prefix = self.source.partition(":")[0]
+        return prefix in (*EVENT_NAMED, *SIMULATED, *EVENT_PREFIXES)
 
     def validate(self) -> None:
         prefix, colon, rest = self.source.partition(":")
