@@ -2,9 +2,12 @@
 
     python benchmarks/searched_against_random.py RUN [RECIPE] [--random 5] [--seeds 5] [-o FOLDER]
 
-RUN is a finished search. The random architectures are the first of its generation 0: drawn from the same space, within
-the same bounds, before anything was selected. Every network has stored weights and is trained as RECIPE says. Trainings
-lie in FOLDER, one run each, and those that are there are not repeated.
+RUN is a finished search. The random architectures are the first of its generation 0 that are not the winner: drawn from
+the same space, within the same bounds, before anything was selected. Every network has stored weights and is trained as
+RECIPE says. Trainings lie in FOLDER, one run each; those that are there with the same settings are not repeated.
+
+Two intervals are printed, both 95 %: over seeds, with these random architectures given, and over architectures, which
+says how far the mean of other random ones may lie.
 """
 
 from __future__ import annotations
@@ -14,7 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
+from evospike.core.errors import RunError
 from evospike.core.files import write_json
+from evospike.core.settings import differences
 from evospike.evolution.store import Store
 from evospike.evolution.variation import vector_of
 from evospike.jobs.conduct import conduct
@@ -25,12 +30,13 @@ from evospike.jobs.results import half_interval
 from evospike.search.space import Space
 
 
-def random_genomes(search: RunFolder, count: int) -> list[str]:
-    """Genomes of the random start of a search, as JSON."""
+def random_genomes(search: RunFolder, count: int, winner: str) -> list[str]:
+    """Genomes of the random start of a search, as JSON, without the winner."""
     with Store.open(search.store_path) as store:
         start = store.generations()[0]
     space = Space(search.recipe.space)
-    return [space.genome(vector_of(genotype)).to_json() for genotype in start[:count]]
+    genomes = [space.genome(vector_of(genotype)).to_json() for genotype in start]
+    return [genome for genome in genomes if genome != winner][:count]
 
 
 def train(folder: Path, recipe: str, overrides: Sequence[str], genome: str, seeds: int, workers: int) -> list[float]:
@@ -38,6 +44,8 @@ def train(folder: Path, recipe: str, overrides: Sequence[str], genome: str, seed
     flags = {"model": {"genome": genome}, "final": {"arms": ["dense"], "seeds": seeds}, "run": {"workers": workers}}
     settings = read_recipe(recipe, overrides, flags)
     run = open_run(folder) if (folder / "run.json").exists() else create_run("train", settings, str(folder))
+    if changed := differences(run.recipe.to_plain(), settings.to_plain()):
+        raise RunError(f"'{folder}' was trained otherwise ({changed[0]}); give another folder")
     (arm,) = conduct(run, settings)["arms"]
     print(f"{folder.name}: {100 * arm['test_accuracy']:.2f} %, {arm['parameters']:,} parameters", flush=True)
     return [float(accuracy) for accuracy in arm["seeds"]]
@@ -61,8 +69,9 @@ def main() -> None:
     given = parser.parse_args()
 
     search = open_run(given.run)
-    genomes = {"winner": read_model(search.path)}
-    genomes |= {f"random-{k}": genome for k, genome in enumerate(random_genomes(search, given.random))}
+    found = read_model(search.path)
+    rivals = random_genomes(search, given.random, found)
+    genomes = {"winner": found} | {f"random-{k}": genome for k, genome in enumerate(rivals)}
     accuracies = {
         name: train(given.output / name, given.recipe, given.set, genome, given.seeds, given.workers)
         for name, genome in genomes.items()
@@ -72,11 +81,20 @@ def main() -> None:
     difference = [a - b for a, b in zip(winner, per_seed, strict=True)]
     means = [fmean(values) for values in accuracies.values()]
     print(f"\nwinner                        {text(winner)} %  (over {given.seeds} seeds)")
+    margins = [fmean(winner) - mean for mean in means]
     print(f"random architectures          {text(means)} %  (over {len(means)} architectures)")
     print(f"winner minus mean of random   {text(difference)} points, paired by seed")
-    print(f"random architectures above the winner: {sum(mean > fmean(winner) for mean in means)} of {len(means)}")
+    print(f"winner minus a random one     {text(margins)} points, over architectures")
+    print(f"random architectures above the winner: {sum(margin < 0 for margin in margins)} of {len(margins)}")
     write_json(
-        given.output / "comparison.json", {"winner": winner, "random": accuracies, "difference": fmean(difference)}
+        given.output / "comparison.json",
+        {
+            "winner": winner,
+            "random": accuracies,
+            "difference": fmean(difference),
+            "interval_over_seeds": half_interval(difference),
+            "interval_over_architectures": half_interval(margins),
+        },
     )
 
 
