@@ -425,6 +425,16 @@ def test_two_failing_generations_stop_the_search(store: Store, status: str) -> N
     assert len(store.generations()) == 2
 
 
+def test_a_bound_that_refuses_everything_stops_the_search(store: Store) -> None:
+    with pytest.raises(RunError, match=r"every candidate of the first two .* was refused; most often: refused: no"):
+        search(store, failing(SETTINGS.population, "refused")).run()
+    assert len(store.generations()) == 2
+
+
+def test_refused_and_silent_candidates_are_no_failures(store: Store) -> None:
+    assert len(search(store, failing(4, "refused")).run().history) == SETTINGS.generations
+
+
 def test_failed_candidates_neither_survive_nor_become_finalists(store: Store) -> None:
     result = search(store, failing(2, "silent"), replace(SETTINGS, finalists=18)).run()
     assert [sum(not one.score.ok for one in generation.candidates) for generation in result.history] == [2] * 4

@@ -23,6 +23,9 @@ def test_a_whole_ranking(tiny, tmp_path: Path) -> None:
     assert {"hamming", "hamming_normalised", "euclidean", "cosine", "pearson", "sahd_logdet", *CONTROLS} <= names
     with Store.open(tmp_path / "two" / "study.sqlite") as store:
         terms = [one.score.terms for one in store.scores() if one.score.ok]
+    assert {"similarity (cosine, equal)", "firing_rate", "spikes", "energy"} <= names
+    taus = {row["score"]: row["tau"] for row in result["scores"]}
+    assert taus["similarity (pearson, depth)"] == pytest.approx(-taus["pearson, depth"])
     for row in result["scores"]:
         x, y = (np.array([of[name] for of in terms]) for name in (row["score"], "accuracy"))
         assert row["tau"] == pytest.approx(kendall_tau(x, y))

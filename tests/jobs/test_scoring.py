@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from evospike.core.errors import SettingsError
 from evospike.evolution.records import Genotype, Request
+from evospike.jobs.recipe import read_recipe
 from evospike.jobs.scoring import architecture, probe, score_architecture, static_terms
 from evospike.jobs.spaces import genome_variation
 from evospike.jobs.workshop import Workshop
@@ -61,7 +63,7 @@ def test_every_term_is_there_and_scores_repeat(workshop, request_of) -> None:
     first, second = (score_architecture(shop, request_of(shop)) for _ in range(2))
     assert first.ok
     assert first.outcome() == second.outcome()
-    assert set(first.terms) == {"score", "parameters", "operations", "firing_rate", "spikes", "energy"}
+    assert set(first.terms) == {"score", "dissimilarity", "parameters", "operations", "firing_rate", "spikes", "energy"}
     spec = architecture(shop, request_of(shop).genotype.values)
     assert first.terms["parameters"] == dense_parameters(spec)
     assert first.terms["operations"] == 2 * macs_per_step(spec)
@@ -101,6 +103,19 @@ def test_controls_look_at_no_spike(workshop, request_of, score: str, monkeypatch
         assert terms["score"] != score_architecture(shop, request_of(shop, 1)).terms["score"]
     else:
         assert terms["score"] == terms[score]
+
+
+def test_similarity_and_firing_rate_are_scores(workshop, request_of) -> None:
+    usual = score_architecture(workshop(), request_of(workshop())).terms
+    similar = score_architecture(workshop("scoring.score=similarity"), request_of(workshop())).terms
+    active = score_architecture(workshop("scoring.score=firing_rate"), request_of(workshop())).terms
+    assert similar["score"] == -usual["score"] == -usual["dissimilarity"]
+    assert active["score"] == usual["firing_rate"] > 0
+
+
+def test_a_training_is_not_judged_without_validation_images() -> None:
+    with pytest.raises(SettingsError, match=r"set data\.validation above 0"):
+        read_recipe("digits-search", ["scoring.score=training", "data.validation=0"])
 
 
 def test_a_short_training_is_a_score(workshop, request_of) -> None:

@@ -172,15 +172,15 @@ def test_a_bound_that_nothing_meets() -> None:
     with pytest.raises(SettingsError) as caught:
         GenomeVariation(space(), describe, refuse).sample(stream(0, "none"))
     assert str(caught.value) == (
-        "none of 200 random architectures was admitted (200 times: more operations than max_operations = 3); "
+        "none of 2000 random architectures was admitted (2000 times: more operations than max_operations = 3); "
         "widen that bound or change the space"
     )
-    assert len(asked) == 200
+    assert len(asked) == 2000
 
 
 def test_an_image_that_no_architecture_takes() -> None:
     variation = GenomeVariation(space(reductions="static"), lambda genome: decode(genome, (1, 7, 7), 3))
-    with pytest.raises(SettingsError, match=r"200 times: cell 1 cannot halve an image of 7x7, as both sides "):
+    with pytest.raises(SettingsError, match=r"2000 times: cell 1 cannot halve an image of 7x7, as both sides "):
         variation.sample(stream(0, "none"))
     with pytest.raises(SpecError, match=r"^cell 1 cannot halve an image of 7x7"):
         variation.key(variation.space.lower)

@@ -23,10 +23,12 @@ class Scored(Protocol):
 
 
 def stop_when_failing(history: Sequence[Scored], remedy: str) -> None:
-    """Raise RunError when more than half of the candidates failed, twice in a row; silent ones are no
-    failures.
+    """Raise RunError when more than half of the candidates failed twice in a row, or two generations brought nothing
+    but refusals; silent ones are no failures.
     """
     last = history[-2:]
+    if len(history) == 2 and all(_all_refused(generation.scores) for generation in history):
+        raise RunError(f"every candidate of the first two generations was refused; {advice(last, remedy)}")
     if len(last) == 2 and all(_mostly_failed(generation.scores) for generation in last):
         numbers = " and ".join(str(generation.number) for generation in last)
         raise RunError(f"more than half of the candidates failed in generations {numbers}; {advice(last, remedy)}")
@@ -42,6 +44,10 @@ def most_common(scores: Sequence[Score]) -> str:
     """The most frequent status and reason among unusable scores, the earliest on a tie."""
     counts = Counter(f"{score.status}: {score.reason}" for score in scores if not score.ok)
     return counts.most_common(1)[0][0] if counts else "unknown"
+
+
+def _all_refused(scores: Sequence[Score]) -> bool:
+    return all(score.status == "refused" for score in scores)
 
 
 def _mostly_failed(scores: Sequence[Score]) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from evospike.core.errors import RunError
+from evospike.core.errors import RunError, SettingsError
 from evospike.core.progress import bar
 from evospike.core.rng import stream
 from evospike.core.stopping import Stop
@@ -17,7 +17,7 @@ from evospike.evolution.records import Genotype, Score
 from evospike.evolution.store import Store
 from evospike.jobs.agreement import agree
 from evospike.jobs.folder import RunFolder
-from evospike.jobs.scoring import CONTROLS, all_forms
+from evospike.jobs.scoring import CONTROLS, SPIKE_TERMS, all_forms, opposites
 from evospike.jobs.searching import MOTIFS, PROBES, motif_definitions, probe_digests, show_scores
 from evospike.jobs.spaces import genome_variation
 from evospike.jobs.workshop import Workshop, as_context
@@ -31,6 +31,8 @@ MOST_TRIES = 100
 def rank(shop: Workshop, run: RunFolder, stop: Stop, quiet: bool) -> dict[str, Any]:
     """Score and briefly train random architectures of the recipe's space; compare every score with the accuracies."""
     settings = shop.recipe.rank
+    if not len(shop.task.validation):
+        raise SettingsError("scores are compared with accuracies on validation images; set data.validation above 0")
     genotypes = sample_genotypes(shop, settings.genomes)
     context = as_context(shop.recipe, shop.plan, str(run.path))
     with (
@@ -64,7 +66,9 @@ def _document(shop: Workshop, run: RunFolder, scores: Sequence[Score], digest: s
     if len(usable) < 3:
         raise RunError(f"only {len(usable)} of {len(scores)} architectures could be scored and trained; see the report")
     accuracy = [_number(terms, ACCURACY) for terms in usable]
-    compared = {name: [_number(terms, name) for terms in usable] for name in (*all_forms(shop), *CONTROLS)}
+    forms = all_forms(shop)
+    names = (*forms, *opposites(forms), *SPIKE_TERMS, *CONTROLS)
+    compared = {name: [_number(terms, name) for terms in usable] for name in names}
     rng = stream(shop.recipe.run.seed, "bootstrap")
     ranked = compare_scores(accuracy, compared, CONTROLS, resamples=shop.recipe.rank.resamples, rng=rng)
     return {

@@ -55,6 +55,10 @@ class Recipe(Settings):
             not starts_dense or "dense" in self.final.arms,
             "wiring.kind = 'svd' starts from the trained dense twin; add 'dense' to final.arms",
         )
+        require(
+            self.scoring.score != "training" or self.data.validation > 0,
+            "scoring.score = 'training' judges by validation images; set data.validation above 0",
+        )
         measured = MEASURED if self.scoring.score != "training" else (*MEASURED, "accuracy")
         for name in self.search.objectives:
             require(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from statistics import fmean
@@ -32,8 +32,14 @@ SILENT_BELOW = 1e-4
 CONTROLS = ("parameters", "operations", "random")
 """Scores that look at no spike."""
 
-SPIKE_TERMS = {"firing_rate", "spikes", "energy"}
+SPIKE_TERMS = ("firing_rate", "spikes", "energy")
 """Terms that need a scoring pass."""
+
+SPIKE_SCORES = ("dissimilarity", "similarity", "firing_rate")
+"""Scores that need a scoring pass."""
+
+OPPOSITES = ("cosine", "pearson", "sahd_logdet")
+"""Distances whose opposite, similarity, a ranking compares as well: those that do not grow with the spikes."""
 
 
 @dataclass(frozen=True)
@@ -94,17 +100,25 @@ def _measure(shop: Workshop, spec: NetworkSpec, key: tuple[Name, ...]) -> tuple[
     recipe, scoring = shop.recipe, shop.recipe.scoring
     terms, health = static_terms(shop, spec), Health()
     wanted = recipe.dissimilarity
-    if scoring.score == "dissimilarity" or scoring.max_spikes or set(recipe.search.objectives) & SPIKE_TERMS:
+    if scoring.score in SPIKE_SCORES or scoring.max_spikes or set(recipe.search.objectives) & set(SPIKE_TERMS):
         probed = probe(shop, spec, key, [wanted])
         terms |= spike_terms(shop, spec, probed)
-        terms["score"] = probed.scores[wanted]
+        terms["dissimilarity"] = probed.scores[wanted]
         health = health_of(spec, probed, scoring.max_spikes)
     if scoring.score == "training" and health.status == "ok":
         terms |= trained_terms(shop, spec, key)
-        terms["score"] = terms["accuracy"]
-    elif scoring.score != "dissimilarity":
-        terms["score"] = control_scores(shop, spec).get(scoring.score, 0.0)
+    terms["score"] = _score_among(shop, spec, terms)
     return terms, health
+
+
+def _score_among(shop: Workshop, spec: NetworkSpec, terms: Mapping[str, float]) -> float:
+    """The number that the recipe calls the score; 0 for a training that did not take place."""
+    name = shop.recipe.scoring.score
+    if name in CONTROLS:
+        return control_scores(shop, spec)[name]
+    if name == "similarity":
+        return -terms["dissimilarity"]
+    return terms.get("accuracy" if name == "training" else name, 0.0)
 
 
 def probe(shop: Workshop, spec: NetworkSpec, key: tuple[Name, ...], forms: Sequence[DissimilaritySettings]) -> Probed:
@@ -154,11 +168,11 @@ def spike_terms(shop: Workshop, spec: NetworkSpec, probed: Probed) -> dict[str, 
 
 
 def trained_terms(shop: Workshop, spec: NetworkSpec, key: tuple[Name, ...]) -> dict[str, float]:
-    """Validation accuracy and loss after a short training, of the training set where there is no validation."""
+    """Validation accuracy and loss after a short training."""
     net = shop.stored_network(spec, key)
     images = proxy_images(shop, shop.recipe.scoring.samples)
     history = train_briefly(net, shop, images, shop.recipe.scoring.epochs, key)
-    seen = evaluate(net, shop.batches(shop.task.validation or images), count_spikes=False)
+    seen = evaluate(net, shop.batches(shop.task.validation), count_spikes=False)
     return {"accuracy": seen.accuracy, "validation_loss": seen.loss, "loss": history[-1]["loss"]}
 
 
@@ -186,6 +200,11 @@ def all_forms(shop: Workshop) -> dict[str, DissimilaritySettings]:
     }
 
 
+def opposites(forms: Mapping[str, DissimilaritySettings]) -> dict[str, str]:
+    """Names of the similarities that a ranking compares, and of the dissimilarities they are the opposites of."""
+    return {f"similarity ({name})": name for name, form in forms.items() if form.distance in OPPOSITES}
+
+
 def rank_architecture(shop: Workshop, request: Request) -> Score:
     """Every score of one architecture, and its accuracy after short trainings; never raises for a bad one."""
     started = time.monotonic()
@@ -193,7 +212,8 @@ def rank_architecture(shop: Workshop, request: Request) -> Score:
     forms = all_forms(shop)
     probed = probe(shop, spec, request.draw_key, list(forms.values()))
     terms = static_terms(shop, spec) | spike_terms(shop, spec, probed) | control_scores(shop, spec)
-    terms |= {name: probed.scores[form] for name, form in forms.items()}
+    scores = {name: probed.scores[form] for name, form in forms.items()}
+    terms |= scores | {opposite: -scores[name] for opposite, name in opposites(forms).items()}
     health = health_of(spec, probed)
     try:
         trained = [

@@ -11,7 +11,7 @@ from typing import Literal
 from evospike.core.settings import Settings, require
 
 ArmName = Literal["genetic", "dense", "random", "analytic", "low-rank", "svd"]
-ScoreName = Literal["dissimilarity", "parameters", "operations", "random", "training"]
+ScoreName = Literal["dissimilarity", "similarity", "firing_rate", "parameters", "operations", "random", "training"]
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,9 @@ class RunSettings(Settings):
 class ScoringSettings(Settings):
     """How a searched architecture is scored, and what is not looked at.
 
-    score: `dissimilarity` of the untrained network's spikes (methods 4.7; see [dissimilarity]); the controls
-    `parameters`, `operations` and `random`; or the validation accuracy of a short `training`.
+    score: `dissimilarity` of the untrained network's spikes (methods 4.7; see [dissimilarity]), or its opposite,
+    `similarity`; their `firing_rate`; the controls `parameters`, `operations` and `random`; or the validation accuracy
+    of a short `training`. Which of them orders architectures well is measured by `evospike rank`.
     epochs, samples: length of a short training, of `training` and of `evospike rank`; 0 samples means all.
     min_parameters, max_parameters, max_operations: bounds on static counts, checked before scoring; operations are
     multiply-accumulates of one sample over all steps. max_spikes: bound on the mean spikes of one sample, checked in

@@ -19,7 +19,7 @@ from evospike.models.spec import NetworkSpec
 from evospike.search.genome import Genome
 from evospike.search.space import Space, Vector
 
-SAMPLING_TRIES = 200
+SAMPLING_TRIES = 2000
 VARIATION_TRIES = 20
 
 REMEMBERED = 4096
