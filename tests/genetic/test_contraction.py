@@ -91,3 +91,20 @@ def test_errors_name_the_layer() -> None:
         apply_contractions(net, {"1": "two_stage"})
     with pytest.raises(EncodingError, match="layer '1' has contraction 'auto'"):
         apply_contractions(net, {"1": "auto", "2": "two_stage"})
+
+
+def test_a_masked_layer_is_materialised_whatever_the_plan_says() -> None:
+    net, x = cnn(), torch.randn(2, 3, 8, 8)
+    plan_contractions(net, {}, "two_stage")
+    staged = net(x)
+    for _, layer in contracted_layers(net):
+        layer.mask = torch.ones(layer.weight_shape, dtype=torch.bool)
+        assert layer.settled == layer.settle(10**9) == "materialise"
+    torch.testing.assert_close(net(x), staged)
+    first = net.get_submodule("1")
+    first.mask[:] = False
+    assert net.get_submodule("1")(torch.ones(1, 64, 6, 6)).eq(first.bias[:, None, None]).all()
+    assert plan_contractions(net, {"1": 1000, "2": 1000}) == {"1": "materialise", "2": "materialise"}
+    for _, layer in contracted_layers(net):
+        layer.mask = None
+    assert {layer.settled for _, layer in contracted_layers(net)} == {None}, "the plan was left alone"

@@ -201,3 +201,32 @@ def test_resnet_blocks_find_their_neurons() -> None:
         assert plan.layers["stage1.1.2.conv"][1] == feeds
         assert len(plan.encodings) == 17
         assert not any(":" in key for key in plan.encodings)
+
+
+def test_materialised_masked_layers_store_masked_weights_and_keep_their_masks() -> None:
+    net = encode(cnn().double(), genes=4)
+    layers = {name: layer for name, layer in net.named_modules() if isinstance(layer, GeneticLayer)}
+    for layer in layers.values():
+        layer.mask = torch.rand(layer.weight_shape, generator=torch.Generator().manual_seed(0)) < 0.3
+    plain = materialise(net)
+    for name, layer in layers.items():
+        stored = plain.get_submodule(name)
+        assert torch.equal(stored.mask, layer.mask)
+        assert torch.equal(stored.weight, layer.form_weight().masked_fill(~layer.mask, 0))
+        assert not torch.signbit(stored.weight[~layer.mask]).any()
+    x = noise(2, 3, 8, 8)
+    torch.testing.assert_close(plain(x), net(x))
+
+
+def test_encodings_are_named_with_the_shape_they_have_as_weights() -> None:
+    conv = next(layer for layer in encode(cnn(), genes=4).modules() if isinstance(layer, GeneticConv2d))
+    (inputs, input_shape), (outputs, output_shape) = conv.encodings()
+    assert inputs is conv.input_encoding
+    assert outputs is conv.output_encoding
+    assert (input_shape, output_shape) == ((4, 8, 3, 3), (12, 4))
+    net = encode(build(small8((1, 8, 8), 3)), genes=4, kind="shared_tapE")
+    layer = next(layer for layer in net.modules() if isinstance(layer, GeneticConv2d))
+    for (parameter, shape), key in zip(layer.encodings(), layer.keys, strict=True):
+        assert parameter is net.gene_pool.encoding(key)
+        assert shape == tuple(reversed(parameter.shape))
+        assert shape[0] == 4

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -75,6 +77,71 @@ def test_holding_ends_when_the_body_fails() -> None:
     layer(torch.ones(1, 3))
     assert layer.formed == 2
     assert set(layer.state_dict()) == {"a", "b"}
+
+
+MASK = torch.tensor([[True, False, True], [False, True, True]])
+
+
+def test_a_masked_weight_is_zero_outside_its_mask_everywhere_it_is_asked_for() -> None:
+    layer = Outer(2, 3)
+    assert layer.mask is None
+    layer.mask = MASK
+    expected = [[2.0, 0.0, 2.0], [0.0, 4.0, 4.0]]
+    assert weight_of(layer).tolist() == layer.current_weight().tolist() == expected
+    assert layer(torch.ones(1, 3)).tolist() == [[4.0, 8.0]]
+    with holding_weights(layer):
+        assert weight_of(layer).tolist() == expected
+    assert layer.form_weight().tolist() == [[2.0] * 3, [4.0] * 3]
+
+
+def test_what_a_masked_weight_is_made_of_learns_from_the_mask_alone() -> None:
+    layer, x = Outer(2, 3), torch.tensor([[1.0, 2.0, 3.0]])
+    layer.mask = MASK
+    layer(x).square().sum().backward()
+    a, b = (tensor.detach().clone().requires_grad_() for tensor in (layer.a, layer.b))
+    nn.functional.linear(x, torch.outer(a, b) * MASK).square().sum().backward()
+    torch.testing.assert_close((layer.a.grad, layer.b.grad), (a.grad, b.grad))
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_watched_gradient_is_dense_and_summed_over_uses(held: bool) -> None:
+    layer, x = Outer(2, 3), torch.tensor([[1.0, 2.0, 3.0]])
+    layer.mask = MASK
+    effective = layer.current_weight().detach().requires_grad_()
+    loss = sum(nn.functional.linear(scale * x, effective).square().sum() for scale in (1.0, 2.0))
+    loss.backward()
+    assert effective.grad[~MASK].all()
+    layer.watch_gradient(True)
+    for _ in range(2):  # what was there before is forgotten
+        layer.watch_gradient(True)
+        with holding_weights(layer) if held else nullcontext():
+            (layer(x).square().sum() + layer(2 * x).square().sum()).backward()
+        torch.testing.assert_close(layer.weight_gradient, effective.grad)
+    with torch.no_grad():
+        layer(x)
+    layer.watch_gradient(False)
+    layer(x).sum().backward()
+    assert layer.weight_gradient is None
+
+
+def test_watching_changes_no_bit_of_a_gradient() -> None:
+    watched, free = Outer(2, 3), Outer(2, 3)
+    watched.mask = free.mask = MASK
+    watched.watch_gradient(True)
+    for layer in (watched, free):
+        layer(torch.tensor([[0.1, 0.7, 0.3]])).square().sum().backward()
+    assert torch.equal(watched.a.grad, free.a.grad)
+    assert torch.equal(watched.b.grad, free.b.grad)
+
+
+def test_a_mask_is_part_of_the_state_once_it_is_set() -> None:
+    layer, twin = Outer(2, 3), Outer(2, 3)
+    assert set(layer.state_dict()) == {"a", "b"}
+    layer.mask, twin.mask = MASK.clone(), torch.ones_like(MASK)
+    assert set(layer.state_dict()) == {"a", "b", "mask"}
+    twin.load_state_dict(layer.state_dict())
+    assert torch.equal(twin.mask, MASK)
+    assert list(layer.encodings()) == []
 
 
 def test_weight_of_stored_and_generated_layers() -> None:

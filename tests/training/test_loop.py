@@ -235,3 +235,89 @@ def test_other_checkpoint_times_give_the_same_result(trainer, tmp_path: Path) ->
     for made in (often, seldom, never):
         made.run()
     assert bits(often) == bits(seldom) == bits(never)
+
+
+class Recorder:
+    """A structure that notes when it is called, zeroes some gradients and skips every third update."""
+
+    def __init__(self, net: torch.nn.Module) -> None:
+        self.net, self.calls = net, []
+        self.before: list[dict[str, torch.Tensor]] = []
+
+    def begin(self, optimiser, averages, epochs: int, steps_per_epoch: int) -> None:
+        self.calls.append(("begin", sorted(averages)[:1], epochs, steps_per_epoch))
+
+    def gradients_ready(self, step: int) -> bool:
+        self.calls.append(("ready", step))
+        self.net.genes.grad.zero_()
+        self.before.append({name: p.detach().clone() for name, p in self.net.named_parameters()})
+        return step % 3 == 2
+
+    def updated(self, step: int) -> None:
+        self.calls.append(("updated", step))
+        same = [torch.equal(p, self.before[-1][name]) for name, p in self.net.named_parameters()]
+        assert all(same) == (step % 3 == 2), "a skipped update changes nothing, another does"
+
+    def epoch_record(self) -> dict[str, float]:
+        self.calls.append("epoch")
+        return {"density": 0.25}
+
+    def finish(self) -> None:
+        self.calls.append(("finish", {name: p.detach().clone() for name, p in self.net.named_parameters()}))
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {"calls": torch.tensor(len(self.calls))}
+
+    def restore(self, step: int, state) -> None:
+        self.calls.append(("restore", step, sorted(state)))
+
+
+@pytest.fixture
+def structured(tiny_net, tiny_source, roles, settings) -> Callable[..., tuple[Trainer, Recorder]]:
+    def make(folder: Path | None = None, hook: StopAt | None = None, **changes: Any) -> tuple[Trainer, Recorder]:
+        net = tiny_net()
+        recorder = Recorder(net)
+        hooks = [hook] if hook else []
+        options = {"structure": recorder, "folder": folder, "hooks": hooks}
+        return Trainer(net, tiny_source(), settings(**changes), roles, **options), recorder
+
+    return make
+
+
+def test_a_structure_is_called_at_each_of_its_moments(structured) -> None:
+    made, recorder = structured(ema=0.9, epochs=2)
+    history = made.run()
+    final = {name: p.detach().clone() for name, p in made.net.named_parameters()}
+    *calls, (last, finished) = recorder.calls
+    steps = [[("ready", i), ("updated", i)] for i in range(4)]
+    assert calls == [("begin", ["genes"], 2, 2), *steps[0], *steps[1], "epoch", *steps[2], *steps[3], "epoch"]
+    assert last == "finish"
+    assert all(torch.equal(finished[name], value) for name, value in final.items()), "with the averaged weights"
+    assert [record["density"] for record in history.epochs] == [0.25, 0.25]
+    assert list(history.epochs[0])[:4] == ["epoch", "loss", "rate", "density"]
+
+
+def test_a_structure_sees_gradients_before_they_are_clipped(structured) -> None:
+    made, recorder = structured(clip=1e-3, epochs=1)
+    seen = []
+    original = recorder.gradients_ready
+
+    def ready(step: int) -> bool:
+        seen.append(float(torch.nn.utils.get_total_norm([p.grad for p in made.net.parameters()])))
+        return original(step)
+
+    recorder.gradients_ready = ready
+    made.run()
+    assert min(seen) > 1e-3
+    left = torch.nn.utils.get_total_norm([p.grad for p in made.net.parameters()])
+    assert float(left) == pytest.approx(1e-3, rel=1e-3)
+    assert not made.net.genes.grad.any(), "and what it set to zero counts as zero"
+
+
+def test_a_structures_state_is_part_of_the_checkpoint(structured, tmp_path: Path) -> None:
+    made, _ = structured(tmp_path, StopAt(3, Interrupted(2)))
+    with pytest.raises(Interrupted):
+        made.run()
+    resumed, recorder = structured(tmp_path)
+    resumed.run()
+    assert recorder.calls[:3] == [("begin", [], 3, 2), ("restore", 3, ["calls"]), ("ready", 3)]

@@ -34,7 +34,8 @@ TWO_STAGE_OVERHEAD = 1.3
 class ContractedWeight(GeneratedWeight):
     """A generated weight that is a product of small factors and can run in either order.
 
-    contraction: `auto` until the first forward or `plan_contractions` settles it for good.
+    contraction: `auto` until the first forward or `plan_contractions` settles it for good. A masked layer is always
+    materialised, whatever it says: two stages never form the weight that is masked.
     """
 
     contraction: Contraction = "auto"
@@ -44,8 +45,17 @@ class ContractedWeight(GeneratedWeight):
     def factor_shape(self) -> tuple[int, int, int]:
         """(output channels C_o, taps C_i k^2, genes g)."""
 
+    @property
+    def settled(self) -> Order | None:
+        """The order to run in; None as long as that depends on the number of output positions."""
+        if self.mask is not None:
+            return "materialise"
+        return None if self.contraction == "auto" else self.contraction
+
     def settle(self, positions: int) -> Order:
         """The order to run in; `auto` is decided for this number of output positions, and kept."""
+        if self.mask is not None:
+            return "materialise"
         if self.contraction == "auto":
             out_channels, taps, genes = self.factor_shape
             self.contraction = choose_contraction(out_channels, taps, genes, positions)

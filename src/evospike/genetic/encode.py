@@ -109,7 +109,7 @@ def encode_with(module: nn.Module, settings: EncodingSettings, *, seed: int = 0)
 def materialise(module: nn.Module) -> nn.Module:
     """A copy with a plain `nn.Conv2d` or `nn.Linear` for every genetic layer, the same outputs, and no genes.
 
-    A module without genetic layers is just copied.
+    A module without genetic layers is just copied. A masked layer gives its masked weight, and keeps its mask.
     """
     plain = copy.deepcopy(module)
     layers = [layer for layer in plain.modules() if isinstance(layer, GeneticLayer)]
@@ -231,9 +231,11 @@ def _dense_twin(layer: GeneticLayer) -> nn.Module:
     else:
         twin = nn.Linear(layer.in_channels, layer.out_channels, bias=bias, device="meta")
     with torch.no_grad():
-        weight = layer.form_weight().to(layer.pool.interaction.dtype)
+        weight = layer.current_weight().to(layer.pool.interaction.dtype)
     twin.weight = nn.Parameter(weight)
     twin.register_parameter("bias", layer.bias)
+    if layer.mask is not None:
+        twin.register_buffer("mask", layer.mask)
     return twin.train(layer.training)
 
 

@@ -18,7 +18,7 @@ takes the central window; a 1x1 kernel or linear layer of shared_tapE takes `rea
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 import torch
@@ -78,9 +78,9 @@ class GenePool(nn.Module):
         """Passes its input on, so that an `nn.Sequential` can own a pool without running differently."""
         return x
 
-    def encoding(self, key: str) -> Tensor:
+    def encoding(self, key: str) -> nn.Parameter:
         """The stored encoding of a layer of neurons, (C, g) or (k, k, C, g)."""
-        stored: Tensor = self.encodings[key.replace(".", "/")]
+        stored: nn.Parameter = self.encodings[key.replace(".", "/")]
         return stored
 
     def per_neuron(self, key: str) -> Tensor:
@@ -183,6 +183,17 @@ class GeneticLayer(ContractedWeight):
         taps = _at_least_float32(pool.per_tap(source, self.kernel))
         return output, _at_least_float32(pool.interaction), taps.permute(3, 2, 0, 1).flatten(1)
 
+    def encodings(self) -> Iterator[tuple[nn.Parameter, tuple[int, ...]]]:
+        if self.keys is None:
+            assert self.input_encoding is not None
+            assert self.output_encoding is not None
+            yield self.input_encoding, tuple(self.input_encoding.shape)
+            yield self.output_encoding, tuple(self.output_encoding.shape)
+            return
+        for key in self.keys:
+            stored = self.pool.encoding(key)
+            yield stored, tuple(reversed(stored.shape))  # (C, g) or (k, k, C, g): taps come first
+
     def form_weight(self) -> Tensor:
         # Half-precision products of three small factors underflow, so autocast is off (methods 3.14).
         with torch.autocast(device_type=self.pool.interaction.device.type, enabled=False):
@@ -258,8 +269,8 @@ class GeneticConv2d(GeneticLayer):
         return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation)
 
     def _order(self, x: Tensor) -> Order:
-        if self.contraction != "auto":
-            return self.contraction
+        if self.settled is not None:
+            return self.settled
         return self.settle(x.shape[0] * self._length(x.shape[2], 0) * self._length(x.shape[3], 1))
 
     def _length(self, size: int, axis: int) -> int:

@@ -1,7 +1,8 @@
 """What a layer computes with: a stored weight, or one that is generated from something smaller.
 
-Rooms that change where a weight comes from (genetic encoding today, masks later) subclass `GeneratedWeight`; rooms
-that only need to know the weight ask `weight_of`. Neither has to know the other.
+Rooms that change where a weight comes from (genetic encoding) subclass `GeneratedWeight`; rooms that only need to know
+the weight ask `weight_of`. Neither has to know the other. A room that removes single synapses gives a layer a buffer
+`mask`: a stored weight is zero outside it, a generated one is multiplied by it.
 """
 
 from __future__ import annotations
@@ -19,22 +20,57 @@ class GeneratedWeight(nn.Module, ABC):
 
     A subclass gives `form_weight`; it calls `current_weight` in its forward so that a weight formed inside
     `holding_weights` is formed once, however often the layer runs.
+
+    mask: which weights exist, bool in the shape of the weight; None: all. A buffer, so part of `state_dict` once set.
+    weight_gradient: dL/d(mask * weight), also where the mask is False, summed over the layer's uses since
+    `watch_gradient(True)`; None before the first backward and while it is not watched.
     """
 
+    mask: Tensor | None
+    weight_gradient: Tensor | None = None
+    _watching: bool = False
     _held: Tensor | None = None
     _holding: bool = False
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mask", None)
+
     @abstractmethod
     def form_weight(self) -> Tensor:
-        """The weight as a differentiable float32 tensor, shape (out, in, *kernel)."""
+        """The weight before it is masked, as a differentiable float32 tensor, shape (out, in, *kernel)."""
+
+    def encodings(self) -> Iterator[tuple[nn.Parameter, tuple[int, ...]]]:
+        """The stored vectors of neurons that the weight is generated from, each with its shape read as a weight's.
+
+        Their entries can be missing, as synapses can: `(out, in, *kernel)` says between how many things they lie.
+        """
+        return iter(())
 
     def current_weight(self) -> Tensor:
-        """The weight to compute with now: formed, or the one held since the first call."""
+        """The weight to compute with now, masked: formed, or the one held since the first call."""
         if not self._holding:
-            return self.form_weight()
+            return self._masked_weight()
         if self._held is None:
-            self._held = self.form_weight()
+            self._held = self._masked_weight()
         return self._held
+
+    def watch_gradient(self, wanted: bool) -> None:
+        """From now on sum up `weight_gradient`, from nothing; or stop, and forget it. Only masked layers do."""
+        self._watching, self.weight_gradient = wanted, None
+
+    def _masked_weight(self) -> Tensor:
+        weight = self.form_weight()
+        if self.mask is None:
+            return weight
+        masked = torch.where(self.mask, weight, 0.0)
+        if self._watching and masked.requires_grad:
+            masked.register_hook(self._add_gradient)
+        return masked
+
+    def _add_gradient(self, gradient: Tensor) -> None:
+        earlier = self.weight_gradient
+        self.weight_gradient = gradient.detach().clone() if earlier is None else earlier + gradient
 
 
 @contextmanager

@@ -25,12 +25,13 @@ class SparseSettings(Settings):
 
     density: share of the synapses that exist, of all convolution and linear weights together; 1 turns everything off.
     method: `rewire` prunes and regrows while the weights learn; `static` keeps the first random graph; `one_shot`
-    trains all weights and prunes them by magnitude at `one_shot_at` of the training (1: after its last step).
+    trains all weights and prunes them by magnitude at `one_shot_at` of the training; what is left learns on (1: after
+    the last step, nothing learns on).
     on: `weights` masks what layers compute with, generated weights included; `encodings` masks the encodings of genetic
     layers instead of the weights they generate.
     allocation: the density of each layer: by its size, `er` (n_in + n_out) and `erk` (kernel sides too), or `uniform`.
     exact_count: draw exactly the allocated number of synapses, not each by chance. keep_first_dense: leave the first
-    layer as it is. layers: `NAME=DENSITY` for single layers, NAME may hold `*`.
+    layer as it is. layers: `NAME=DENSITY` for single layers; NAME may hold `*`, the last entry that matches counts.
     starved: what to do when a layer would be left without any synapse: `repair` gives it one, `refuse` is an error.
     prune: `magnitude`; `sign`: half of the quota from the smallest positive, half from the smallest negative weights;
     `taylor`: smallest (w dL/dw)^2. grow: `gradient`: largest; `momentum`: largest running average of the gradient, kept
@@ -39,6 +40,7 @@ class SparseSettings(Settings):
     gradient_batches: batches whose gradients are added up before a rewiring.
     fraction, final_fraction: share of a layer's synapses rewired at the start and at the end of rewiring, by a cosine.
     period_epochs: epochs between two rewirings; 0: 4 (`random`, `unfired`) or 10, at most a twentieth of the training.
+    It is at least one step, or two where a rewired step skips its update.
     freeze: share of the training after which the graph stays. rewired_step: whether the weights of a step in which the
     graph is rewired are updated as well (`masked`) or not (`skip`).
     """
@@ -60,7 +62,7 @@ class SparseSettings(Settings):
     period_epochs: float = 0.0
     freeze: float = 0.75
     rewired_step: Literal["skip", "masked"] = "skip"
-    one_shot_at: float = 1.0
+    one_shot_at: float = 0.75
 
     def validate(self) -> None:
         require(0 < self.density <= 1, f"'density' must lie in (0, 1], given {self.density}; 0.1 keeps a tenth")

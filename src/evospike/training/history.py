@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class History:
-    """One record per finished epoch: epoch, loss, rate, what validation gave, and seconds."""
+    """One record per finished epoch: epoch, loss, rate, what structure and validation gave, and seconds."""
 
     epochs: list[dict[str, float]] = field(default_factory=list)
 

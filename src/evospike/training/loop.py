@@ -49,10 +49,44 @@ class Source(Protocol):
 
 
 class Hook(Protocol):
-    """What happens beside the training: progress, interruption, later the rewiring of synapses."""
+    """What happens beside the training: progress, interruption."""
 
     def after_step(self, step: int, total: int) -> None:
         """Called after each optimiser step, with the number of steps done; may raise Interrupted to stop."""
+        ...
+
+
+class Structure(Protocol):
+    """What decides which weights exist while they are trained; steps count from 0."""
+
+    def begin(
+        self, optimiser: torch.optim.Optimizer, averages: Mapping[str, Tensor], epochs: int, steps_per_epoch: int
+    ) -> None:
+        """Called once, before anything else. averages: moving averages by parameter name; empty for none."""
+        ...
+
+    def gradients_ready(self, step: int) -> bool:
+        """Called when the gradients of a step are complete, before they are clipped; True skips the update."""
+        ...
+
+    def updated(self, step: int) -> None:
+        """Called after each update, skipped ones too."""
+        ...
+
+    def epoch_record(self) -> dict[str, float]:
+        """Called at the end of each epoch: numbers for the history."""
+        ...
+
+    def finish(self) -> None:
+        """Called when the network has its final weights."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint must hold besides the network and the optimiser."""
+        ...
+
+    def restore(self, step: int, state: Mapping[str, Tensor]) -> None:
+        """Take over what `state` gave after `step` steps; the network's own tensors are there already."""
         ...
 
 
@@ -60,7 +94,8 @@ class Trainer:
     """Trains a network; after `run` the network has its final weights (the averaged ones when `ema` is on).
 
     roles: what each parameter is for (see `make_optimiser`). validate: called in eval mode after each epoch, its
-    numbers join the history. folder: where checkpoints go, None for none; an existing checkpoint is continued.
+    numbers join the history. structure: what changes which weights exist; None: all always do. folder: where
+    checkpoints go, None for none; an existing checkpoint is continued.
     Raises: Diverged, from `run`.
     """
 
@@ -73,6 +108,7 @@ class Trainer:
         *,
         validate: Callable[[nn.Module], Mapping[str, float]] | None = None,
         hooks: Sequence[Hook] = (),
+        structure: Structure | None = None,
         folder: Path | None = None,
         notify: Callable[[str], None] = lambda line: None,
     ) -> None:
@@ -85,6 +121,10 @@ class Trainer:
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=self._device)
         self._seconds = 0.0
         self._saved_at = time.monotonic()
+        self._structure = structure
+        if structure is not None:
+            averages = {} if self.average is None else self.average.tensors
+            structure.begin(self.optimiser, averages, training.epochs, self.steps_per_epoch)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -110,6 +150,8 @@ class Trainer:
             raise
         if self.average is not None:
             self.average.keep()
+        if self._structure is not None:
+            self._structure.finish()
         self.net.eval()
         return self.history
 
@@ -137,11 +179,15 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self._loss_sum += loss.detach()
+        skipped = self._structure is not None and self._structure.gradients_ready(self.step)
         if self.training.clip > 0:
             nn.utils.clip_grad_norm_(self.net.parameters(), self.training.clip)
         if self.step % CHECK_EVERY == 0:
             self._check_finite()
-        self.optimiser.step()
+        if not skipped:
+            self.optimiser.step()
+        if self._structure is not None:
+            self._structure.updated(self.step)
         if self.average is not None:
             self.average.update(self.step)
         self.step += 1
@@ -162,6 +208,8 @@ class Trainer:
             "loss": float(self._loss_sum) / self.steps_per_epoch,
             "rate": rate_at(self.step - 1, self.steps_per_epoch, self.training),
         }
+        if self._structure is not None:
+            record.update(self._structure.epoch_record())
         if self._validate is not None:
             seen = self._validated(self._validate)
             self._check_validation(seen)
@@ -187,7 +235,8 @@ class Trainer:
             return
         averages = {} if self.average is None else {f"average/{k}": v for k, v in self.average.tensors.items()}
         moments = {f"optimiser/{k}": v for k, v in optimiser_tensors(self.optimiser, self.net).items()}
-        state = {**averages, **moments, "loss_sum": self._loss_sum}
+        structure = {} if self._structure is None else {f"structure/{k}": v for k, v in self._structure.state().items()}
+        state = {**averages, **moments, **structure, "loss_sum": self._loss_sum}
         record: dict[str, Any] = {"step": self.step, "history": self.history.epochs, "seconds": self._seconds}
         save_checkpoint(self.folder, self.step, Checkpoint(self.net.state_dict(), state, record))
         self._saved_at = time.monotonic()
@@ -215,6 +264,8 @@ class Trainer:
             self.average.load(_part(state, "average/"))
         self._loss_sum.copy_(state["loss_sum"])
         self.step = int(checkpoint.record["step"])
+        if self._structure is not None:
+            self._structure.restore(self.step, _part(state, "structure/"))
         self.history.epochs = list(checkpoint.record["history"])
         self._seconds = float(checkpoint.record["seconds"])
 

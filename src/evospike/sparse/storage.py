@@ -1,0 +1,113 @@
+"""Masked weights in a file: the values that exist, and one bit for every position.
+
+`pack_state` turns the `state_dict` of a masked network into plain tensors for safetensors, `unpack_state` turns them
+back. For every mask called NAME the packed tensors are
+
+    packed/bits/NAME      uint8, the flat mask, eight positions a byte, the first in the highest bit
+    packed/shape/NAME     int64, the shape of the mask
+    packed/values/TENSOR  the entries of the masked tensor under the mask, in order (a generated weight has none)
+
+Everything else passes through. A tensor is taken to be zero outside its mask: at 10 % density it takes 0.1 + 1/32 of
+its float32 size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from evospike.core.errors import CheckpointError
+from evospike.sparse.masks import masked_name
+
+BITS, SHAPE, VALUES = "packed/bits/", "packed/shape/", "packed/values/"
+
+
+def pack_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The packed tensors of a state dict; of one without masks, its own.
+
+    Raises: CheckpointError when a tensor has values outside its mask, which would be lost.
+    """
+    packed = dict(state)
+    for name, mask in state.items():
+        target = masked_name(name)
+        if mask.dtype != torch.bool or target is None:
+            continue
+        del packed[name]
+        packed[BITS + name] = torch.from_numpy(np.packbits(mask.cpu().numpy().reshape(-1)))
+        packed[SHAPE + name] = torch.tensor(mask.shape, dtype=torch.int64)
+        if target in state:
+            packed[VALUES + target] = _present(target, packed.pop(target), mask)
+    return packed
+
+
+def unpack_state(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict that was packed, with the same names, dtypes, shapes and values; on the CPU.
+
+    Raises: CheckpointError for packed tensors that do not fit together.
+    """
+    state = {name: tensor for name, tensor in packed.items() if not name.startswith((BITS, SHAPE, VALUES))}
+    used: set[str] = set()
+    for name in _names(packed, BITS):
+        target = masked_name(name)
+        if target is None:
+            raise _damaged(name, "is not the name of a mask")
+        mask = _mask(name, packed)
+        used |= {BITS + name, SHAPE + name}
+        _add(state, name, mask)
+        if VALUES + target in packed:
+            used.add(VALUES + target)
+            _add(state, target, _scattered(target, packed[VALUES + target], mask))
+    for prefix in (SHAPE, VALUES):
+        for name in _names(packed, prefix):
+            if prefix + name not in used:
+                raise _damaged(name, "has no mask")
+    return state
+
+
+def _names(packed: Mapping[str, Tensor], prefix: str) -> list[str]:
+    return [name.removeprefix(prefix) for name in packed if name.startswith(prefix)]
+
+
+def _add(state: dict[str, Tensor], name: str, tensor: Tensor) -> None:
+    if name in state:
+        raise _damaged(name, "is there twice")
+    state[name] = tensor
+
+
+def _present(name: str, tensor: Tensor, mask: Tensor) -> Tensor:
+    if tensor.shape != mask.shape:
+        raise CheckpointError(
+            f"'{name}' has shape {tuple(tensor.shape)}, its mask {tuple(mask.shape)}; a mask fits its tensor"
+        )
+    if tensor[~mask].count_nonzero():
+        raise CheckpointError(f"'{name}' has values outside its mask; they would be lost, set them to zero first")
+    return tensor[mask]
+
+
+def _scattered(name: str, values: Tensor, mask: Tensor) -> Tensor:
+    if values.dim() != 1 or len(values) != int(mask.sum()):
+        raise _damaged(name, f"has values of shape {tuple(values.shape)} for {int(mask.sum())} positions")
+    tensor = values.new_zeros(mask.shape)
+    tensor[mask] = values
+    return tensor
+
+
+def _mask(name: str, packed: Mapping[str, Tensor]) -> Tensor:
+    bits, shape = packed[BITS + name], packed.get(SHAPE + name)
+    if shape is None or shape.dtype != torch.int64 or shape.dim() != 1 or (shape < 1).any():
+        raise _damaged(name, "has no usable shape")
+    size = prod(shape.tolist())
+    if bits.dtype != torch.uint8 or bits.dim() != 1 or len(bits) != (size + 7) // 8:
+        raise _damaged(name, f"has {bits.numel()} bytes of {bits.dtype} for {size} positions")
+    flat = np.unpackbits(bits.cpu().numpy())
+    if flat[size:].any():
+        raise _damaged(name, f"has positions beyond its {size}")
+    return torch.from_numpy(flat[:size].astype(bool)).view(shape.tolist())
+
+
+def _damaged(name: str, what: str) -> CheckpointError:
+    return CheckpointError(f"packed weights: '{name}' {what}; the file is damaged, use an earlier one")
