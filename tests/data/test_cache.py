@@ -117,7 +117,7 @@ def test_full_disk_is_one_line(small_parquet: Path, cache: Path, monkeypatch: py
     def full(*arguments: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cache_module, "_write_header", full)
+    monkeypatch.setattr(cache_module, "write_header", full)
     with pytest.raises(DataError, match=r"cannot write the cache at .*No space left.*set EVOSPIKE_CACHE"):
         _load(small_parquet)
     assert list(cache.iterdir()) == []

@@ -12,7 +12,10 @@ from evospike.data.settings import DataSettings
 def test_list_sources(tmp_path: Path, small_parquet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EVOSPIKE_DATA", raising=False)
     listed = {item["name"]: item for item in list_sources()}
-    assert list(listed) == ["digits", "cifar10", "cifar100", "imagenet"]
+    assert list(listed) == [
+        *("digits", "cifar10", "cifar100", "imagenet"),
+        *("cifar10dvs", "dvsgesture", "nmnist", "digits-events", "cifar10-events"),
+    ]
     assert listed["digits"]["available"] is True
     assert listed["cifar10"]["available"] is False
     assert "EVOSPIKE_DATA" in listed["cifar10"]["where"]

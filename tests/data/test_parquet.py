@@ -62,7 +62,7 @@ def test_class_names_from_metadata(tmp_path: Path, small_parquet: Path) -> None:
     ("labels", "message"),
     [
         ([0, 0, 0, 0], r"has one class only \(label 0\)"),
-        ([0, 2, 0, 2], r"no training image has label 1; labels must be 0..2 without gaps"),
+        ([0, 2, 0, 2], r"no training sample has label 1; labels must be 0..2 without gaps"),
         ([0, 1, -3, 1], r"split 'train': label -3 is outside 0..1"),
         (["a", "b", "a", "b"], r"column 'label' is string; expected whole numbers"),
         ([0, 1, None, 1], r"column 'label' is int64; expected whole numbers in every row"),

@@ -39,7 +39,9 @@ def test_digest_depends_on_members_labels_and_content() -> None:
 
 
 def test_wrong_shapes() -> None:
-    with pytest.raises(ShapeError, match=r"images must be uint8 \(N, C, H, W\), given torch.float32 \(2, 3\)"):
+    with pytest.raises(
+        ShapeError, match=r"images must be uint8 \(N, C, H, W\) or \(N, T, 2, H, W\), given torch.float32 \(2, 3\)"
+    ):
         ImageSet.of(torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64))
     with pytest.raises(ShapeError, match="one label per row is needed, given 1 labels and 2 rows"):
         ImageSet.of(torch.zeros(2, 1, 3, 3, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64))
@@ -111,5 +113,5 @@ def test_no_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_wrong_class_count_of_a_named_set(small_parquet: Path) -> None:
     small_parquet.rename(small_parquet.parent / "cifar100")
-    with pytest.raises(DataError, match=r"'cifar100': no training image has label 2"):
+    with pytest.raises(DataError, match=r"'cifar100': no training sample has label 2"):
         load_task(DataSettings(source="cifar100", folder=str(small_parquet.parent)), 0)

@@ -38,7 +38,7 @@ _STALE_SECONDS = 24 * 3600.0
 
 @dataclass(frozen=True)
 class StoredSplit:
-    """uint8 images (N, C, H, W), int64 labels (N,) and the digest of both."""
+    """uint8 images (N, C, H, W) or frames (N, T, 2, H, W), int64 labels (N,) and the digest of both."""
 
     images: Tensor
     labels: Tensor
@@ -47,13 +47,17 @@ class StoredSplit:
 
 @dataclass(frozen=True)
 class StoredSet:
-    """A decoded data set. folder: its cache folder, None when it only lies in memory."""
+    """A decoded data set. folder: its cache folder, None when it only lies in memory.
+
+    split: what its splits are, in words; empty where that is known from the name alone.
+    """
 
     name: str
     classes: tuple[str, ...]
     notes: tuple[str, ...]
     folder: Path | None
     splits: Mapping[str, Callable[[], StoredSplit]]
+    split: str = ""
 
 
 def held(splits: Mapping[str, StoredSplit]) -> dict[str, Callable[[], StoredSplit]]:
@@ -73,9 +77,13 @@ def cache_root() -> Path:
 
 def cache_folder(found: Found, size: int) -> Path:
     """Where the decoded form of a located data set lies or would lie."""
-    key = digest_json([FORMAT, found.name, size, found.fingerprint])[:16]
-    safe = re.sub(r"[^A-Za-z0-9_.-]+", "-", found.name).strip("-.") or "set"
-    return cache_root() / f"{safe}-{key}"
+    return folder_of(found.name, [FORMAT, found.name, size, found.fingerprint])
+
+
+def folder_of(name: str, key: Any) -> Path:
+    """The cache folder of a data set; key: plain values that differ where its contents do."""
+    safe = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.") or "set"
+    return cache_root() / f"{safe}-{digest_json(key)[:16]}"
 
 
 def stored_set(found: Found, size: int) -> StoredSet:
@@ -106,7 +114,8 @@ def load_cached(folder: Path) -> StoredSet | None:
         if manifest["format"] != FORMAT or not all(_fits(folder, *item) for item in manifest["splits"].items()):
             return None
         splits = {name: _loader(folder, name, part["digest"]) for name, part in manifest["splits"].items()}
-        return StoredSet(manifest["name"], tuple(manifest["classes"]), tuple(manifest["notes"]), folder, splits)
+        names, notes = tuple(manifest["classes"]), tuple(manifest["notes"])
+        return StoredSet(manifest["name"], names, notes, folder, splits, manifest.get("split", ""))
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
 
@@ -131,29 +140,40 @@ def _loader(folder: Path, split: str, digest: str) -> Callable[[], StoredSplit]:
 
 def _temporary(folder: Path) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for stale in folder.parent.glob(".building-*"):
-        with contextlib.suppress(OSError):
-            if time.time() - stale.stat().st_mtime > _STALE_SECONDS:
-                shutil.rmtree(stale, ignore_errors=True)
+    remove_stale(folder.parent, ".building-*", _STALE_SECONDS)
     temporary = folder.parent / f".building-{folder.name}-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     return temporary
 
 
+def remove_stale(root: Path, pattern: str, seconds: float) -> None:
+    """Remove the folders of that name in which nothing has changed for so long."""
+    for stale in root.glob(pattern):
+        with contextlib.suppress(OSError):
+            if time.time() - stale.stat().st_mtime > seconds:
+                shutil.rmtree(stale, ignore_errors=True)
+
+
 def _build(found: Found, source: Source, size: int, temporary: Path, folder: Path) -> None:
     try:
         splits = _for_layout(source, size, lambda layout: _write_splits(source, layout, temporary))
-        manifest = {"format": FORMAT, "name": found.name, "classes": source.classes, "notes": source.notes}
-        write_json(temporary / "manifest.json", {**manifest, "splits": splits, "fingerprint": found.fingerprint})
-        _publish(temporary, folder)
+        manifest = {"name": found.name, "classes": source.classes, "notes": source.notes}
+        publish(temporary, folder, {**manifest, "splits": splits, "fingerprint": found.fingerprint})
     except OSError as error:
-        raise DataError(f"cannot write the cache at {folder} ({error}); free space or set EVOSPIKE_CACHE") from None
+        raise unwritable(folder, error) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _publish(temporary: Path, folder: Path) -> None:
+def unwritable(folder: Path, error: OSError) -> DataError:
+    """What to raise when a cache cannot be written."""
+    return DataError(f"cannot write the cache at {folder} ({error}); free space or set EVOSPIKE_CACHE")
+
+
+def publish(temporary: Path, folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Give a finished set its manifest and its final name."""
+    write_json(temporary / "manifest.json", {"format": FORMAT, **manifest})
     if folder.exists() and load_cached(folder) is None:
         shutil.rmtree(folder)
     try:
@@ -182,7 +202,7 @@ def _write_split(name: str, split: RawSplit, layout: Layout, folder: Path) -> di
     shape = (len(split.labels), *layout.shape)
     with open(folder / f"{name}.npy", "wb") as file:
         # Plain writes, not a memory map: a full disk is then an error and not a killed process.
-        _write_header(file, shape)
+        write_header(file, shape)
         digest = _decode(name, split, layout, lambda start, pixels: file.write(pixels.data))
         file.flush()
         os.fsync(file.fileno())
@@ -190,19 +210,17 @@ def _write_split(name: str, split: RawSplit, layout: Layout, folder: Path) -> di
     return {"shape": list(shape), "digest": digest}
 
 
-def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
+def write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
+    """The header of a .npy file of bytes."""
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
 
 
 def _decode(name: str, split: RawSplit, layout: Layout, sink: Callable[[int, Pixels], Any]) -> str:
     """Decode a split into the sink; returns the digest of its labels and images."""
-    from tqdm import tqdm
-
-    hasher = hashlib.blake2b(np.ascontiguousarray(split.labels).tobytes(), digest_size=16)
-    hasher.update(str(layout.shape).encode())
+    hasher = content_hash(split.labels, layout.shape)
     done, total = 0, len(split.labels)
-    with tqdm(total=total, desc=f"decoding {name}", unit="image", delay=2, leave=False, disable=None) as bar:
+    with decoding_bar(name, total, "image") as bar:
         for pixels in decode_split(split, layout):
             sink(done, pixels)
             hasher.update(pixels.data)
@@ -213,15 +231,35 @@ def _decode(name: str, split: RawSplit, layout: Layout, sink: Callable[[int, Pix
     return hasher.hexdigest()
 
 
+def content_hash(labels: NDArray[np.int64], shape: tuple[int, ...]) -> hashlib.blake2b:
+    """The hash that is a split's digest once its samples, bytes of `shape` each, have been added in order."""
+    hasher = hashlib.blake2b(np.ascontiguousarray(labels).tobytes(), digest_size=16)
+    hasher.update(str(shape).encode())
+    return hasher
+
+
+def decoding_bar(name: str, total: int, unit: str, done: int = 0) -> Any:
+    """A bar that appears when decoding takes long."""
+    from tqdm import tqdm
+
+    return tqdm(total=total, initial=done, desc=f"decoding {name}", unit=unit, delay=2, leave=False, disable=None)
+
+
 def _in_memory(found: Found, source: Source, size: int, error: OSError) -> StoredSet:
-    note = f"no cache: cannot write {cache_root()} ({error.strerror or error}); decoded into memory, set EVOSPIKE_CACHE"
-    print(f"evospike: {note}", file=sys.stderr)
+    note = uncached_note(error)
 
     def decode_all(layout: Layout) -> dict[str, StoredSplit]:
         return {name: _decoded(name, split, layout) for name, split in source.splits.items()}
 
     splits = _for_layout(source, size, decode_all)
     return StoredSet(found.name, source.classes, (*source.notes, note), None, held(splits))
+
+
+def uncached_note(error: OSError) -> str:
+    """Tell, and give as a note of the data set, that it is decoded into memory."""
+    note = f"no cache: cannot write {cache_root()} ({error.strerror or error}); decoded into memory, set EVOSPIKE_CACHE"
+    print(f"evospike: {note}", file=sys.stderr)
+    return note
 
 
 def _decoded(name: str, split: RawSplit, layout: Layout) -> StoredSplit:

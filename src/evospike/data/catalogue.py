@@ -6,14 +6,15 @@ import dataclasses
 from typing import Any
 
 from evospike.core.errors import DataError, MissingExtra
+from evospike.data.events.find import find_events
 from evospike.data.known import KNOWN
-from evospike.data.locate import data_folder, find_named
-from evospike.data.settings import DataSettings
+from evospike.data.locate import find
+from evospike.data.settings import SIMULATED, DataSettings
 from evospike.data.task import ImageSet, Task, load_task
 
 
 def list_sources(folder: str = "") -> list[dict[str, Any]]:
-    """The named sources: name, available, where (or why not), classes, train and test counts, shape.
+    """The named sources: name, available, where (or why not), classes, train and test counts, shape, split, simulated.
 
     folder: as `DataSettings.folder`. Never raises for a missing data set.
     """
@@ -31,14 +32,18 @@ def _listed(name: str, folder: str) -> dict[str, Any]:
         "train": known.train,
         "test": known.test,
         "shape": list(known.shape),
+        "split": known.split,
+        "simulated": name in SIMULATED,
     }
 
 
 def _looked_for(name: str, folder: str) -> tuple[bool, str]:
     if name == "digits":
         return True, "shipped with evospike"
+    settings = DataSettings(source=name, folder=folder)
     try:
-        return True, find_named(name, data_folder(folder) / name, "").where
+        found = find_events(settings) if settings.records_events else find(settings)
+        return True, found.where
     except (DataError, MissingExtra) as error:
         return False, str(error)
 
@@ -57,6 +62,8 @@ def describe(settings: DataSettings, seed: int = 0) -> dict[str, Any]:
         "name": task.name,
         "source": settings.source,
         "shape": list(task.shape),
+        **_event_facts(task),
+        "split": task.split,
         "classes": list(task.classes),
         "mean": list(task.mean),
         "std": list(task.std),
@@ -64,6 +71,12 @@ def describe(settings: DataSettings, seed: int = 0) -> dict[str, Any]:
         **_cache_facts(task),
         "notes": list(task.notes),
     }
+
+
+def _event_facts(task: Task) -> dict[str, Any]:
+    if not task.frames:
+        return {}
+    return {"frames": task.frames, "sensor": list(task.train.images.shape[-2:]), "simulated": task.simulated}
 
 
 def _described(images: ImageSet, classes: int) -> dict[str, Any]:

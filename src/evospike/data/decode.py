@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import io
-import os
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evospike.core.errors import DataError, MissingExtra
+from evospike.data.ahead import ahead
 from evospike.data.source import RawImage, RawSplit
 
 Pixels = NDArray[np.uint8]
@@ -71,17 +70,7 @@ def decode_split(split: RawSplit, layout: Layout) -> Iterator[Pixels]:
 
     Raises: DataError naming the image that cannot be used; NotGreyError.
     """
-    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="evospike-decode")
-    waiting: deque[Future[Pixels]] = deque()
-    try:
-        for batch in split.batches():
-            waiting.append(pool.submit(_decode_batch, batch, layout))
-            if len(waiting) > 16:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    yield from ahead((partial(_decode_batch, batch, layout) for batch in split.batches()), waiting=16)
 
 
 def _decode_batch(batch: list[RawImage], layout: Layout) -> Pixels:

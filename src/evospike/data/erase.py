@@ -14,7 +14,7 @@ RATIO = (0.3, 1.0 / 0.3)
 _TRIES = 10
 
 
-def _span(start: Tensor, length: Tensor, size: int) -> Tensor:
+def span(start: Tensor, length: Tensor, size: int) -> Tensor:
     """bool (B, size): the pixels start..start+length-1."""
     pixels = torch.arange(size, device=start.device)
     return (pixels >= start[:, None]) & (pixels < (start + length)[:, None])
@@ -34,7 +34,7 @@ def random_erasing(images: Tensor, draws: Draws, chance: float) -> Tensor:
     place = drawn.uniform("erase place", 2)
     top = (place[:, 0] * (images.shape[2] - tall + 1)).floor()
     left = (place[:, 1] * (images.shape[3] - wide + 1)).floor()
-    mask = _span(top, tall, images.shape[2])[:, None, :, None] & _span(left, wide, images.shape[3])[:, None, None]
+    mask = span(top, tall, images.shape[2])[:, None, :, None] & span(left, wide, images.shape[3])[:, None, None]
     noise = drawn.normal("erase noise", some[0].numel()).view_as(some)
     return images.index_copy(0, members, torch.where(mask, noise, some))
 
@@ -61,5 +61,5 @@ def cutout(images: Tensor, draws: Draws, side: int) -> Tensor:
     top = draws.whole("cutout top", height)[:, 0] - side // 2
     left = draws.whole("cutout left", width)[:, 0] - side // 2
     length = torch.full_like(top, side)
-    mask = _span(top, length, height)[:, None, :, None] & _span(left, length, width)[:, None, None, :]
+    mask = span(top, length, height)[:, None, :, None] & span(left, length, width)[:, None, None, :]
     return images.masked_fill(mask, 0.0)

@@ -29,7 +29,7 @@ def data_folder(folder: str) -> Path:
 
 
 def find(settings: DataSettings) -> Found:
-    """Locate the data set of the settings; `digits` has no files and is not found here.
+    """Locate the images of the settings; `digits` has no files and is not found here, nor are events.
 
     Raises: DataError for a missing or empty folder; MissingExtra.
     """
@@ -37,21 +37,25 @@ def find(settings: DataSettings) -> Found:
     if prefix == "hub":
         return find_hub(rest, settings.label_column)
     if prefix == "parquet":
-        return find_parquet(Path(rest).name, _folder(rest, settings), settings.label_column)
+        return find_parquet(Path(rest).name, given_folder(rest, settings), settings.label_column)
     if prefix == "imagefolder":
-        return find_imagefolder(Path(rest).name, _folder(rest, settings))
+        return find_imagefolder(Path(rest).name, given_folder(rest, settings))
     return find_named(prefix, data_folder(settings.folder) / prefix, settings.label_column)
 
 
-def _folder(given: str, settings: DataSettings) -> Path:
-    """The folder of `parquet:DIR` or `imagefolder:DIR`; a relative one may lie in data.folder."""
+def given_folder(given: str, settings: DataSettings) -> Path:
+    """The folder of `parquet:DIR`, `imagefolder:DIR` or `frames:DIR`; a relative one may lie in data.folder.
+
+    Raises: DataError when it is missing or empty.
+    """
     path = Path(given).expanduser()
     if not path.is_dir() and settings.folder and not path.is_absolute():
         path = Path(settings.folder).expanduser() / path
-    return _filled(path)
+    return filled_folder(path)
 
 
-def _filled(path: Path) -> Path:
+def filled_folder(path: Path) -> Path:
+    """The path itself, a folder with something in it; else DataError."""
     if not path.is_dir():
         raise DataError(f"no folder {path}; check data.source and data.folder")
     if not any(path.iterdir()):
@@ -61,7 +65,7 @@ def _filled(path: Path) -> Path:
 
 def find_named(name: str, folder: Path, label_column: str) -> Found:
     """Locate a named data set, as Parquet files or as an image folder."""
-    _filled(folder)
+    filled_folder(folder)
     if parquet_files(folder):
         return find_parquet(name, folder, label_column)
     return find_imagefolder(name, folder)

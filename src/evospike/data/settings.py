@@ -81,17 +81,17 @@ class EventSettings(Settings):
 
     def validate(self) -> None:
         require(1 <= self.frames <= 1000, f"events.frames is 1 to 1000, given {self.frames}")
-        require(self.duration_ms > 0, f"events.duration_ms must be positive, given {self.duration_ms}")
+        require(0.001 <= self.duration_ms <= 1e6, f"events.duration_ms is 0.001 to 1e6, given {self.duration_ms}")
 
 
 @dataclass(frozen=True)
 class SimulatorSettings(Settings):
     """A simulated event camera that films a moving static image.
 
-    sensor: side of the square sensor in pixels. shift: pixels that the image moves along each diagonal of its closed
-    path of four. loops: how often the path is run through. loop_ms: time of one loop. samples: intensities taken per
-    loop. threshold: change of log intensity that makes a pixel fire; threshold_spread: standard deviation of the
-    threshold from pixel to pixel. noise_hz: events per pixel and second that no change caused.
+    sensor: side of the square sensor in pixels. shift: pixels that the image moves in x and in y along each diagonal of
+    its closed path of four. loops: how often the path is run through. loop_ms: time of one loop. samples: intensities
+    taken per loop. threshold: change of log intensity that makes a pixel fire; threshold_spread: standard deviation of
+    the threshold from pixel to pixel. noise_hz: events per pixel and second that no change caused.
     """
 
     sensor: int = 48
@@ -99,7 +99,7 @@ class SimulatorSettings(Settings):
     loops: int = 3
     loop_ms: float = 200.0
     samples: int = 32
-    threshold: float = 0.2
+    threshold: float = 0.3
     threshold_spread: float = 0.03
     noise_hz: float = 0.1
 
@@ -164,3 +164,16 @@ class DataSettings(Settings):
         for name in ("train_limit", "test_limit"):
             value = getattr(self, name)
             require(value >= 0, f"data.{name} cannot be negative, given {value}; use 0 for all images")
+        self._check_augmentation()
+
+    def _check_augmentation(self) -> None:
+        """What is made for images is refused for recordings, and the other way round."""
+        augment = self.augment
+        if self.records_events:
+            unfit = {"augment.kind 'strong'": augment.kind == "strong", "augment.resized_crop": augment.resized_crop}
+            of, instead = "images", "use kind 'basic' with flip, roll and drop"
+        else:
+            unfit = {"augment.roll": augment.roll > 0, "augment.drop": augment.drop > 0}
+            of, instead = "recordings of event cameras", "set it to 0"
+        for name, wanted in unfit.items():
+            require(not wanted, f"{name} is for {of}, the data source is '{self.source}'; {instead}")

@@ -88,11 +88,18 @@ def settle(name: str, splits: Mapping[str, RawSplit], names: tuple[str, ...] | N
         notes.append("the source has no labelled test split; its validation split is used as test")
     else:
         notes.append("the source has no test split")
-    classes = _classes(name, {split: raw.labels for split, raw in chosen.items()}, names)
+    classes = checked_classes(name, {split: raw.labels for split, raw in chosen.items()}, names)
     return Source(classes, chosen, tuple(notes))
 
 
-def _classes(name: str, labels: Mapping[str, NDArray[np.int64]], names: tuple[str, ...] | None) -> tuple[str, ...]:
+def checked_classes(
+    name: str, labels: Mapping[str, NDArray[np.int64]], names: tuple[str, ...] | None
+) -> tuple[str, ...]:
+    """The class names: those given, else the numbers of the classes.
+
+    labels: of each split.
+    Raises: DataError for labels that are not 0..K-1 or, of a named data set, for another K than is known.
+    """
     present = np.unique(labels[TRAIN])
     count = len(names) if names else int(present[-1]) + 1
     if names is None and name in KNOWN:
@@ -109,6 +116,6 @@ def _classes(name: str, labels: Mapping[str, NDArray[np.int64]], names: tuple[st
     missing = np.setdiff1d(np.arange(count), present)
     if missing.size:
         raise DataError(
-            f"data set '{name}': no training image has label {missing[0]}; labels must be 0..{count - 1} without gaps"
+            f"data set '{name}': no training sample has label {missing[0]}; labels must be 0..{count - 1} without gaps"
         )
     return names or tuple(str(number) for number in range(count))

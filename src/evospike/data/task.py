@@ -1,4 +1,4 @@
-"""A task: classified images in three splits, the test split behind an explicit call."""
+"""A task: classified images or recordings in three splits, the test split behind an explicit call."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from evospike.core.files import digest_json, digest_tensors
 from evospike.core.rng import stream
 from evospike.data.cache import StoredSet, StoredSplit, stored_set
 from evospike.data.digits import stored_digits
+from evospike.data.events.cache import stored_events
+from evospike.data.events.find import find_events
 from evospike.data.known import KNOWN, cached_size, seen_size
 from evospike.data.locate import find
-from evospike.data.settings import DataSettings
+from evospike.data.settings import SIMULATED, DataSettings
 from evospike.data.source import TEST, TRAIN
 from evospike.data.split import held_out, stratified
 
@@ -27,9 +29,9 @@ MEASURED_IMAGES = 50_000  # at most this many images are read to measure mean an
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Some images of a data set, with their labels.
+    """Some images of a data set, with their labels; or recordings, each as T frames.
 
-    images: uint8 (M, C, H, W), all images of the source split, shared between sets, in memory or on disk.
+    images: uint8 (M, C, H, W) or (M, T, 2, H, W), all of the source split, shared between sets, in memory or on disk.
     labels: int64 (N,), of the members. rows: int64 (N,), where each member lies in `images`; augmentation is
     keyed by it, so a sample is augmented alike in every subset. content: digest of the whole source split.
     """
@@ -40,27 +42,35 @@ class ImageSet:
     content: str
 
     def __post_init__(self) -> None:
-        if self.images.ndim != 4 or self.images.dtype != torch.uint8:
+        if self.images.ndim not in (4, 5) or self.images.dtype != torch.uint8:
             given = f"{self.images.dtype} {tuple(self.images.shape)}"
-            raise ShapeError(f"images must be uint8 (N, C, H, W), given {given}")
+            raise ShapeError(f"images must be uint8 (N, C, H, W) or (N, T, 2, H, W), given {given}")
         if self.labels.shape != self.rows.shape:
             raise ShapeError(f"one label per row is needed, given {len(self.labels)} labels and {len(self.rows)} rows")
 
     @classmethod
     def of(cls, images: Tensor, labels: Tensor) -> ImageSet:
-        """A set of all the given images: uint8 (N, C, H, W) with int64 labels (N,)."""
+        """A set of all the given images: uint8 (N, C, H, W) or (N, T, 2, H, W) with int64 labels (N,)."""
         content = digest_tensors({"images": images, "labels": labels})
         return cls(images, labels, torch.arange(len(images)), content)
 
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def frames(self) -> int:
+        """Frames of each recording, 0 of images."""
+        return self.images.shape[1] if self.images.ndim == 5 else 0
+
     def digest(self) -> str:
         """32 hex digits of the content: the source split, which of its rows, and their labels, in order."""
         return digest_json([self.content, digest_tensors({"rows": self.rows, "labels": self.labels})])
 
     def take(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 images (B, C, H, W) and labels (B,) of the members at `positions`, int64 (B,) in 0..len-1."""
+        """Images and labels (B,) of the members at `positions`, int64 (B,) in 0..len-1.
+
+        The images are uint8 (B, C, H, W) or (B, T, 2, H, W).
+        """
         positions = positions.to(self.rows.device)
         return self.images[self.rows[positions].to(self.images.device)], self.labels[positions]
 
@@ -77,10 +87,11 @@ class ImageSet:
 class Task:
     """What a network is trained on and judged by.
 
-    shape: (C, H, W) that the network sees; stored images may be larger and are then cropped.
-    mean, std: per channel, of values in 0..1, the same for every split. test_opener: gives the test split; call
-    `open_test` instead. cache: folder of the decoded images, None
-    when they lie in memory only.
+    shape: (C, H, W) that the network sees at each step; stored images may be larger and are then cropped, stored frames
+    are scaled. mean, std: per channel, of values in 0..1, the same for every split. cache: folder of the decoded
+    images, None when they lie in memory only. test_opener: gives the test split; call `open_test` instead.
+    frames: T of recordings, 0 of images. split: what training and test split are, in words; shown with every result.
+    simulated: whether the recordings were made from images.
     """
 
     name: str
@@ -93,6 +104,9 @@ class Task:
     notes: tuple[str, ...] = ()
     cache: Path | None = None
     test_opener: Callable[[], ImageSet] | None = field(default=None, repr=False)
+    frames: int = 0
+    split: str = ""
+    simulated: bool = False
 
     @property
     def has_test(self) -> bool:
@@ -110,7 +124,7 @@ class Task:
 
 
 def load_task(settings: DataSettings, seed: int) -> Task:
-    """The task of the settings: found, decoded or read from the cache, and split.
+    """The task of the settings: found, decoded (recordings: framed) or read from the cache, and split.
 
     The validation split is drawn per class from the training images under `seed`; the test split never depends
     on it.
@@ -120,17 +134,43 @@ def load_task(settings: DataSettings, seed: int) -> Task:
     pool = _limited(_image_set(stored.splits[TRAIN]()), settings.train_limit, "data.train_limit", stored)
     train, validation = _split_validation(pool, settings.validation, seed)
     mean, std = _normalisation(stored.name, train)
-    channels, height, width = pool.images.shape[1:]
-    seen = seen_size(stored.name, settings.image_size, (height, width))
     test = None
     if TEST in stored.splits:
         test = _test_opener(stored, settings.test_limit)
     return Task(
-        stored.name, stored.classes, (channels, *seen), mean, std, train, validation, stored.notes, stored.folder, test
+        stored.name,
+        stored.classes,
+        _seen_shape(settings, stored.name, pool),
+        mean,
+        std,
+        train,
+        validation,
+        notes=stored.notes,
+        cache=stored.folder,
+        test_opener=test,
+        frames=pool.frames,
+        split=stored.split or _split_name(settings.source, stored),
+        simulated=settings.source in SIMULATED,
     )
 
 
+def _seen_shape(settings: DataSettings, name: str, pool: ImageSet) -> tuple[int, int, int]:
+    channels, height, width = pool.images.shape[-3:]
+    side = settings.image_size
+    if pool.frames:
+        return channels, side or height, side or width
+    return channels, *seen_size(name, side, (height, width))
+
+
+def _split_name(source: str, stored: StoredSet) -> str:
+    if source in KNOWN:
+        return KNOWN[source].split
+    return "train/test as the source has them" if TEST in stored.splits else "all of the source is train; no test split"
+
+
 def _stored(settings: DataSettings) -> StoredSet:
+    if settings.records_events:
+        return stored_events(find_events(settings), settings.events)
     if settings.source == "digits":
         return stored_digits(settings.image_size)
     return stored_set(find(settings), cached_size(settings.source, settings.image_size))
@@ -164,7 +204,9 @@ def _split_validation(pool: ImageSet, fraction: float, seed: int) -> tuple[Image
 
 
 def _normalisation(name: str, train: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Known constants, or those of the training images."""
+    """Known constants, or those of the training images; of recordings 0 and 1 count."""
+    if train.frames:
+        return (0.0, 0.0), (1 / 255, 1 / 255)
     known = KNOWN.get(name)
     if known is not None and len(known.mean) == train.images.shape[1]:
         return known.mean, known.std
@@ -178,13 +220,13 @@ def measured_normalisation(images: ImageSet) -> tuple[tuple[float, ...], tuple[f
     """
     count = min(len(images), MEASURED_IMAGES)
     positions = torch.linspace(0, len(images) - 1, count, dtype=torch.float64).round().long()
-    total = torch.zeros(2, images.images.shape[1], dtype=torch.int64)
+    channels = images.images.shape[-3]
+    total = torch.zeros(2, channels, dtype=torch.int64)
     for part in positions.split(1024):
-        pixels = images.take(part)[0].int()
-        total += torch.stack([pixels.sum((0, 2, 3)), pixels.square().sum((0, 2, 3))])
-    first, second = (
-        total.double() / (count * images.images[0, 0].numel()) / torch.tensor([[255.0], [255.0**2]])
-    ).unbind()
+        pixels = images.take(part)[0].movedim(-3, 0).flatten(1).int()
+        total += torch.stack([pixels.sum(1), pixels.square().sum(1)])
+    values = count * images.images[0].numel() // channels
+    first, second = (total.double() / values / torch.tensor([[255.0], [255.0**2]])).unbind()
     std = (second - first.square()).clamp(min=0).sqrt()
     return tuple(first.tolist()), tuple(value if value > 1e-6 else 1.0 for value in std.tolist())
 

@@ -1,0 +1,1 @@
+"""Recordings of event cameras: read, checked, framed and cached."""

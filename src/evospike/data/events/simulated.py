@@ -1,0 +1,63 @@
+"""Data sets that the simulated camera makes of images: their labels and splits are those of the images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+from evospike.core.settings import plain
+from evospike.data.cache import StoredSet, StoredSplit
+from evospike.data.events.recording import Recording, checked
+from evospike.data.events.source import PART, EventSource, EventSplit, FoundEvents, part_sizes
+from evospike.data.known import KNOWN
+from evospike.data.settings import SIMULATED, SimulatorSettings
+from evospike.data.source import TEST, TRAIN
+
+SEED = 0
+"""Of the simulator; the recordings are part of the data set and do not change with a run's seed."""
+
+_VERSION = 1  # of what the simulator makes; a change makes caches anew
+
+
+def find_simulated(
+    name: str, images: Callable[[], StoredSet], fingerprint: Any, where: str, settings: SimulatorSettings
+) -> FoundEvents:
+    """A simulated data set: recordings of the images of a still one.
+
+    fingerprint, where: of the images. images: opens them.
+    """
+    prints = ["simulated", _VERSION, SEED, plain(settings), fingerprint]
+    return FoundEvents(name, f"simulated from {where}", prints, partial(_open, name, images, settings))
+
+
+def _open(name: str, images: Callable[[], StoredSet], settings: SimulatorSettings) -> EventSource:
+    stored = images()
+    training = stored.splits[TRAIN]()
+    splits = {TRAIN: _filmed(training, 0, name, settings)}
+    if TEST in stored.splits:
+        splits[TEST] = _filmed(stored.splits[TEST](), len(training.labels), name, settings)
+    still = SIMULATED[name]
+    note = f"the recordings are simulated: made from the images of {still}, not by a camera"
+    sensor = (settings.sensor, settings.sensor)
+    return EventSource(stored.classes, splits, sensor, KNOWN[still].split, (*stored.notes, note))
+
+
+def _filmed(split: StoredSplit, first_row: int, name: str, settings: SimulatorSettings) -> EventSplit:
+    labels = split.labels.numpy()
+    return EventSplit(labels, part_sizes(len(labels)), partial(_read, split, first_row, name, settings))
+
+
+def _read(split: StoredSplit, first_row: int, name: str, settings: SimulatorSettings, part: int) -> list[Recording]:
+    from evospike.data.events.simulate import simulate
+
+    images = split.images[part * PART : (part + 1) * PART]
+    rows = first_row + part * PART + torch.arange(len(images))
+    sensor = (settings.sensor, settings.sensor)
+    recordings = simulate(images, rows, settings, SEED)
+    return [
+        checked(recording, sensor, f"{name}, recording {row}")
+        for recording, row in zip(recordings, rows.tolist(), strict=True)
+    ]
