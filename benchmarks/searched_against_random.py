@@ -43,7 +43,12 @@ def random_genomes(search: RunFolder, count: int, winners: Collection[str]) -> l
 
 def train(folder: Path, recipe: str, overrides: Sequence[str], genome: str, seeds: int, workers: int) -> list[float]:
     """Test accuracies of a genome's network over paired seeds."""
-    flags = {"model": {"genome": genome}, "final": {"arms": ["dense"], "seeds": seeds}, "run": {"workers": workers}}
+    flags = {
+        "model": {"genome": genome},
+        "encoding": {"kind": "dense"},
+        "final": {"arms": ["dense"], "seeds": seeds},
+        "run": {"workers": workers},
+    }
     settings = read_recipe(recipe, overrides, flags)
     run = open_run(folder) if (folder / "run.json").exists() else create_run("train", settings, str(folder))
     if changed := differences(run.recipe.to_plain(), settings.to_plain()):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 import evospike.jobs.plan as plan_module
-from evospike.core.errors import RunError
+from evospike.core.errors import EncodingError, RunError
+from evospike.data.task import load_task
 from evospike.jobs.plan import FUSED_FROM_SECONDS, Plan, choose_path, make_plan, resolve_device, training_count
+from evospike.jobs.settings import FinalSettings
 
 
 @pytest.fixture
@@ -91,3 +95,12 @@ def test_epochs_that_will_be_trained(tiny) -> None:
     assert training_count(tiny(), evolves=False) == (0, 4)
     assert training_count(tiny("evolution.mode=random"), evolves=True) == (0, 4)
     assert training_count(tiny("final.seeds=3", "evolution.proxy_epochs=2"), evolves=True) == (18, 12)
+
+
+def test_a_run_of_dense_networks_asks_nothing_of_the_encoding(tiny) -> None:
+    """An encoding that fits no layer of the network is no obstacle where nothing is encoded."""
+    recipe = tiny("final.arms=['dense']", "encoding.genes=1000", "encoding.skip_growing=true")
+    task = load_task(recipe.data, 0)
+    assert make_plan(recipe, task, evolves=False).contractions == {}
+    with pytest.raises(EncodingError, match="no layer"):
+        make_plan(replace(recipe, final=FinalSettings(arms=("genetic",))), task, evolves=False)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from evospike.jobs.folder import RunFolder
-from evospike.jobs.results import half_interval, summarise, table
+from evospike.jobs.results import describe, half_interval, summarise, table
 
 
 def final(arm: str, repeat: int, accuracy: float, **changes: Any) -> dict[str, Any]:
@@ -19,6 +19,10 @@ def final(arm: str, repeat: int, accuracy: float, **changes: Any) -> dict[str, A
         "firing_rate": 0.1 * (repeat + 1),
         "parameters": 50 if arm == "genetic" else 100,
         "dense_parameters": 100,
+        "density": 1.0,
+        "synapse_density": 1.0,
+        "connection_density": 1.0,
+        "active_parameters": 50 if arm == "genetic" else 100,
         "seconds": 2.0 + repeat,
         "history": [{"epoch": 0.0, "loss": 1.5, "seconds": 9.0}],
         "weights": f"{arm}{repeat}",
@@ -92,3 +96,23 @@ def test_the_table_says_what_is_not_significant(document, tiny) -> None:
     assert "dense minus genetic, paired: +10.00 ± 21.52 points (not significant)" in text
     single = summarise(RunFolder(Path("/x"), {}), tiny(), [FINALS[0], FINALS[3]], None)
     assert "dense minus genetic, paired: +5.00 points (one seed)" in table(single)
+
+
+def test_what_is_missing_is_shown_where_something_is(document) -> None:
+    assert "density" not in table(document())
+    sparse = [{**one, "density": 0.1, "active_parameters": 17} if one["arm"] == "genetic" else one for one in FINALS]
+    found = document(sparse)
+    assert found["density"] == 0.1
+    head, genetic, dense, *_ = table(found).splitlines()
+    assert head.split()[-5:] == ["density", "present", "firing", "rate", "seconds"]
+    assert genetic.split()[-4:-2] == ["10.0%", "17"]
+    assert dense.split()[-4:-2] == ["100.0%", "100"]
+
+
+@pytest.mark.parametrize(
+    ("simulated", "words"),
+    [(True, "digits-events (simulated recordings), split: fixed"), (False, "digits-events, split: fixed")],
+)
+def test_every_result_says_what_it_was_measured_on(document, simulated: bool, words: str) -> None:
+    facts = {"name": "digits-events", "split": "fixed", "simulated": simulated, "notes": []}
+    assert describe({**document(), "data": facts}).splitlines()[0] == f"data: {words}"

@@ -92,14 +92,17 @@ def test_paired_seeds_share_what_arms_have_in_common(workshop) -> None:
 
 def test_arms_are_what_they_are_called(workshop) -> None:
     shop = workshop("wiring.kind=random", "final.arms=['genetic','dense','svd']")
-    kinds = {arm: (shop.arm(arm)[0].kind, shop.arm(arm)[1].kind) for arm in ("genetic", "dense", "random", "analytic")}
+    kinds = {
+        arm: (shop.arm(arm).encoding.kind, shop.arm(arm).wiring.kind)
+        for arm in ("genetic", "dense", "random", "analytic")
+    }
     assert kinds == {
         "genetic": ("edge", "random"),
         "dense": ("dense", "random"),
         "random": ("edge", "random"),
         "analytic": ("edge", "analytic"),
     }
-    assert shop.arm("low-rank")[0].kind == "low_rank"
+    assert shop.arm("low-rank").encoding.kind == "low_rank"
     assert set(parameter_roles(shop.network("dense", ("final", 0))).values()) == {"weight", "norm", "bias"}
 
 

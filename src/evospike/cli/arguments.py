@@ -9,7 +9,7 @@ import evospike
 from evospike.core.errors import SettingsError
 from evospike.core.settings import nearest
 
-# flag -> (section, field, type, help); the ten that are used most, everything else through --set
+# flag -> (section, field, type, help); those that are used most, everything else through --set
 FLAGS: dict[str, tuple[str, str, Any, str]] = {
     "--seed": ("run", "seed", int, "root of all randomness"),
     "--workers": ("run", "workers", int, "processes; does not change results"),
@@ -19,6 +19,7 @@ FLAGS: dict[str, tuple[str, str, Any, str]] = {
     "--epochs": ("training", "epochs", int, "epochs of each final training"),
     "--batch": ("training", "batch", int, "samples per training step"),
     "--genes": ("encoding", "genes", int, "number of genes"),
+    "--density": ("sparse", "density", float, "share of the synapses that exist, rewired while they learn"),
     "--steps": ("model", "steps", int, "simulation steps T"),
     "--seeds": ("final", "seeds", int, "paired repetitions of the final trainings"),
 }
@@ -56,7 +57,9 @@ def _job(commands: Any, name: str, about: str, default: str = "digits") -> None:
     job.add_argument("-o", "--output", metavar="RUN", help="run folder (default: runs/NAME-time)")
     if name in ("evolve", "train"):
         job.add_argument(
-            "--arms", metavar="A,B", help="networks of the final comparison: genetic,dense,random,analytic,low-rank,svd"
+            "--arms",
+            metavar="A,B",
+            help="networks of the final comparison: genetic,sparse,dense,static,one-shot,random,analytic,low-rank,svd",
         )
         _model(job)
     job.add_argument("--dry-run", action="store_true", help="print the plan with estimates and stop")

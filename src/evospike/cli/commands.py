@@ -70,9 +70,11 @@ def inspect(arguments: Namespace) -> Printed:
 def evaluate(arguments: Namespace) -> Printed:
     """evaluate: a finished run's network on its test split."""
     from evospike.jobs.load import evaluate_run
+    from evospike.jobs.results import data_line
 
     document = evaluate_run(arguments.run, device=arguments.device)
-    return document, _lines({key: value for key, value in document.items() if key != "layer_rates"})
+    numbers = {key: value for key, value in document.items() if key not in ("layer_rates", "data")}
+    return document, f"{data_line(document)}\n{_lines(numbers)}"
 
 
 def report(arguments: Namespace) -> Printed:

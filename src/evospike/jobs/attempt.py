@@ -1,4 +1,4 @@
-"""One training step of a recipe at its real input size, on random images: does it build, what memory does it take?"""
+"""One training step of a recipe at its real input size, on random data: does it build, what memory does it take?"""
 
 from __future__ import annotations
 
@@ -45,29 +45,23 @@ def attempt_named(payload: Mapping[str, Any], context: Mapping[str, Any]) -> dic
 
 
 def attempt(recipe: Recipe, images: int = 2) -> dict[str, Any]:
-    """Build a recipe's network and train it for one step on `images` random images of its real size.
+    """Build a recipe's network and train it for one step on `images` random samples of its real size.
 
     memory: largest resident memory of this process so far, in bytes, on CPU; of the allocator on CUDA.
     """
     spec = spec_of(recipe)
-    pixels = torch.randint(
-        0, 256, (images, *spec.input_shape), generator=torch_stream(recipe.run.seed, "attempt"), dtype=torch.uint8
-    )
-    stand_in = ImageSet.of(pixels, torch.arange(images) % spec.classes)
-    channels = spec.input_shape[0]
-    names = tuple(str(i) for i in range(spec.classes))
-    task = Task("random images", names, spec.input_shape, (0.5,) * channels, (0.25,) * channels, stand_in, stand_in)
     recipe = replace(
         recipe,
         training=replace(recipe.training, epochs=1, batch=images, warmup_epochs=0.0),
-        data=replace(recipe.data, augment=AugmentSettings(kind="none")),
         run=replace(recipe.run, path="eager"),
     )
-    shop = Workshop(recipe, make_plan(recipe, task, evolves=False), task)
+    shop = stand_in_workshop(recipe, images)
     torch.set_num_threads(shop.plan.threads)
     net = shop.network("genetic", ("attempt",))
+    structure = shop.structure(net, recipe.sparse, ("attempt",))
     started = time.monotonic()
-    history = Trainer(net, shop.source(stand_in, ("attempt",)), recipe.training, parameter_roles(net)).run()
+    source = shop.source(shop.task.train, ("attempt",))
+    history = Trainer(net, source, recipe.training, parameter_roles(net), structure=structure).run()
     return {
         "recipe": recipe.name,
         "input_shape": list(spec.input_shape),
@@ -77,6 +71,20 @@ def attempt(recipe: Recipe, images: int = 2) -> dict[str, Any]:
         "seconds": round(time.monotonic() - started, 2),
         "memory": _peak_memory(shop.plan.device),
     }
+
+
+def stand_in_workshop(recipe: Recipe, samples: int) -> Workshop:
+    """A recipe on random images or recordings of its size, not augmented, in the place of its data."""
+    spec, frames = spec_of(recipe), recipe.data.events.frames if recipe.data.records_events else 0
+    shape = (samples, frames, *spec.input_shape) if frames else (samples, *spec.input_shape)
+    most, generator = 4 if frames else 256, torch_stream(recipe.run.seed, "attempt")
+    values = torch.randint(0, most, shape, generator=generator, dtype=torch.uint8)
+    stand_in = ImageSet.of(values, torch.arange(samples) % spec.classes)
+    channels, names = spec.input_shape[0], tuple(str(i) for i in range(spec.classes))
+    mean, std = ((0.0,) * channels, (1 / 255,) * channels) if frames else ((0.5,) * channels, (0.25,) * channels)
+    task = Task("random samples", names, spec.input_shape, mean, std, stand_in, stand_in, frames=frames)
+    recipe = replace(recipe, data=replace(recipe.data, augment=AugmentSettings(kind="none")))
+    return Workshop(recipe, make_plan(recipe, task, evolves=False), task)
 
 
 def _peak_memory(device: str) -> int:

@@ -23,6 +23,8 @@ def train_briefly(
 ) -> list[dict[str, float]]:
     """Train in place for a few epochs with the recipe's settings, without averaging weights; the history by epoch.
 
+    A network that is to be sparse loses its missing synapses here; it is rewired as often as the length allows.
+
     Raises: Diverged.
     """
     training = replace(
@@ -32,4 +34,6 @@ def train_briefly(
         batch=min(shop.recipe.training.batch, len(images)),
         ema=0.0,
     )
-    return Trainer(net, shop.source(images, key), training, parameter_roles(net)).run().epochs
+    structure = shop.structure(net, replace(shop.recipe.sparse, period_epochs=0.0), key)
+    trainer = Trainer(net, shop.source(images, key), training, parameter_roles(net), structure=structure)
+    return trainer.run().epochs

@@ -24,7 +24,7 @@ from evospike.jobs.folder import RunFolder
 from evospike.jobs.plan import Plan, make_plan, make_search_plan, versions
 from evospike.jobs.ranking import rank
 from evospike.jobs.recipe import Recipe
-from evospike.jobs.results import summarise
+from evospike.jobs.results import data_facts, summarise
 from evospike.jobs.searching import search
 from evospike.jobs.spaces import estimate
 from evospike.jobs.workshop import Workshop, as_context
@@ -51,6 +51,7 @@ def conduct(run: RunFolder, recipe: Recipe, *, quiet: bool = False) -> dict[str,
         except Interrupted:
             tell(f"stopped; what is done is on disk, go on with: evospike resume {run.path}")
             raise
+        document["data"] = data_facts(shop.task)
         document["wall_seconds"] = round(time.monotonic() - started, 1)
         run.write("result.json", document)
         return document

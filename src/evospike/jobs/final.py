@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from evospike.core.errors import CheckpointError, RunError
 from evospike.core.files import digest_tensors, load_tensors, save_tensors
@@ -20,10 +21,16 @@ from evospike.jobs.workshop import Workshop, parameter_count
 from evospike.measure.accuracy import evaluate
 from evospike.models.counts import dense_parameters
 from evospike.models.network import Network
+from evospike.sparse.masks import summarise
+from evospike.sparse.picture import connectivity
+from evospike.sparse.settings import SparseSettings
+from evospike.sparse.storage import pack_state, unpack_state
 from evospike.training.loop import Diverged, Hook, Trainer
 
 WEIGHTS = "weights.safetensors"
 RESULT = "result.json"
+CONNECTIVITY = "connectivity.json"
+"""A coarse picture of the synapses of a sparse network, for the report."""
 
 
 def train_arm(
@@ -49,6 +56,7 @@ def train_arm(
     net = shop.network(arm, key, spreads)
     if spreads is None and shop.recipe.starts_from_dense(arm):
         _start_from_dense(net, shop, run, repeat)
+    sparse = shop.arm(arm).sparse
     trainer = Trainer(
         net,
         shop.source(shop.task.train, key),
@@ -56,6 +64,7 @@ def train_arm(
         parameter_roles(net),
         validate=_validation_of(shop),
         hooks=hooks,
+        structure=shop.structure(net, sparse, key),
         folder=folder,
         notify=notify,
     )
@@ -65,11 +74,14 @@ def train_arm(
         "arm": arm,
         "repeat": repeat,
         **_measured(net, shop),
+        **_structure(net, sparse),
         "history": history.epochs,
         "seconds": sum(e["seconds"] for e in history.epochs) + time.monotonic() - started,
         "weights": digest_tensors(net.state_dict()),
     }
-    save_tensors(folder / WEIGHTS, net.state_dict(), {"arm": arm, "repeat": str(repeat)})
+    save_tensors(folder / WEIGHTS, pack_state(net.state_dict()), {"arm": arm, "repeat": str(repeat)})
+    if sparse.active:
+        write_record(folder / CONNECTIVITY, {"layers": connectivity(net, sparse)})
     write_record(folder / RESULT, result)
     return result
 
@@ -78,7 +90,7 @@ def stored_result(folder: Path) -> dict[str, Any] | None:
     """The result of a finished training whose weights are whole, else None."""
     try:
         result = read_record(folder / RESULT)
-        weights, _ = load_tensors(folder / WEIGHTS)
+        weights = _read_weights(folder)
     except (RunError, CheckpointError):
         return None
     return result if result.get("weights") == digest_tensors(weights) else None
@@ -86,13 +98,31 @@ def stored_result(folder: Path) -> dict[str, Any] | None:
 
 def load_weights(net: nn.Module, folder: Path) -> None:
     """Give a network the final weights of a training. Raises: CheckpointError."""
-    weights, _ = load_tensors(folder / WEIGHTS)
+    weights = _read_weights(folder)
     try:
         net.load_state_dict(weights)
     except RuntimeError as error:
         raise CheckpointError(
             f"weights in {folder} do not fit the run's network: {str(error).splitlines()[0]}"
         ) from None
+
+
+def _read_weights(folder: Path) -> dict[str, Tensor]:
+    packed, _ = load_tensors(folder / WEIGHTS)
+    return unpack_state(packed)
+
+
+def _structure(net: Network, sparse: SparseSettings) -> dict[str, Any]:
+    """How sparse the trained network is, counted on the network itself."""
+    seen = summarise(net, sparse)
+    layers = [{**asdict(layer), "density": layer.density} for layer in seen.layers]
+    return {
+        "density": seen.density,
+        "synapse_density": seen.synapse_density,
+        "connection_density": seen.connection_density,
+        "active_parameters": seen.active_parameters,
+        "structure": layers if sparse.active else None,
+    }
 
 
 def _measured(net: Network, shop: Workshop) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from evospike.data.known import KNOWN
+from evospike.data.known import known_facts
 from evospike.data.settings import DataSettings
 from evospike.data.task import load_task
 from evospike.genetic.encode import encoded_parameters
@@ -23,7 +23,7 @@ BYTES_PER_CANDIDATE = 20_000
 def spec_of(recipe: Recipe) -> NetworkSpec:
     """The network of a recipe; data sets that are known by name need not be there."""
     shape, classes, _ = _task_facts(recipe.data)
-    return spec_for(recipe.model, shape, classes)
+    return spec_for(recipe.model, shape, classes, events=recipe.data.records_events)
 
 
 def inspect_recipe(recipe: Recipe) -> dict[str, Any]:
@@ -113,12 +113,9 @@ def _dry_search(recipe: Recipe, verb: str) -> dict[str, Any]:
 
 def _task_facts(data: DataSettings) -> tuple[tuple[int, int, int], int, int]:
     """Shape the network sees, classes, training samples: from what is known of named sets, else by loading."""
-    known = KNOWN.get(data.source)
+    known = known_facts(data)
     if known is not None:
-        channels, height, width = known.shape
-        side = data.image_size
         pool = min(data.train_limit or known.train, known.train)
-        shape = (channels, side or height, side or width)
-        return shape, known.classes, pool - round(pool * data.validation)
+        return known.shape, known.classes, pool - round(pool * data.validation)
     task = load_task(data, 0)
     return task.shape, len(task.classes), len(task.train)

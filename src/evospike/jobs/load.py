@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,14 +14,18 @@ from torch import Tensor, nn
 from evospike.core.errors import RunError
 from evospike.core.files import load_tensors
 from evospike.data.task import load_task
+from evospike.genetic.encode import materialise
 from evospike.jobs.final import WEIGHTS, load_weights, stored_result
 from evospike.jobs.folder import RunFolder, open_run
 from evospike.jobs.plan import Plan, resolve_device
+from evospike.jobs.results import data_facts
 from evospike.jobs.workshop import Workshop, parameter_count
 from evospike.measure.accuracy import evaluate
 from evospike.models.counts import dense_parameters
 from evospike.models.network import Network
 from evospike.neurons.fused import compiler_available
+from evospike.sparse.inference import Choice, with_sparse_kernels
+from evospike.sparse.masks import summarise
 
 
 class TrainedNetwork(nn.Module):
@@ -56,6 +61,18 @@ class TrainedNetwork(nn.Module):
         finally:
             self.train(was_training)
 
+    def with_sparse_kernels(self, images: Tensor) -> tuple[TrainedNetwork, list[Choice]]:
+        """The network by sparse CPU kernels, layer by layer where they are faster here, and what was measured.
+
+        images: normalised, as `forward` takes them, of the batch size that is wanted; see `sparse.inference`.
+        """
+        fast = copy.copy(self)
+        fast._modules = dict(self._modules)
+        stored = materialise(self.network)
+        assert isinstance(stored, Network)
+        fast.network, choices = with_sparse_kernels(stored, images)
+        return fast, choices
+
 
 def load(run: str | Path, *, arm: str | None = None, seed: int = 0, device: str = "cpu") -> TrainedNetwork:
     """The trained network of a run, in eval mode.
@@ -84,10 +101,11 @@ def evaluate_run(path: str | Path, *, device: str = "auto") -> dict[str, Any]:
     seen = evaluate(net, shop.batches(images))
     return {
         "run": str(path),
+        "data": data_facts(shop.task),
         "test_accuracy": seen.accuracy,
         "parameters": parameter_count(net),
         "dense_parameters": dense_parameters(shop.spec),
-        "density": 1.0,
+        "density": summarise(net, shop.arm(shop.recipe.final.arms[0]).sparse).density,
         "firing_rate": seen.firing_rate,
         "layer_rates": seen.spikes.layer_rates(),
         "wall_seconds": round(time.monotonic() - started, 1),
@@ -130,5 +148,6 @@ def _trained(folder: RunFolder, shop: Workshop, arm: str, repeat: int) -> Networ
             f"training of '{arm}' (seed {repeat}) is not finished; continue with: evospike resume {folder.path}"
         )
     net = shop.network(arm, ("final", repeat))
+    shop.structure(net, shop.arm(arm).sparse, ("final", repeat))
     load_weights(net, where)
     return net.eval()

@@ -70,7 +70,7 @@ class Plan:
 
 def make_plan(recipe: Recipe, task: Task, *, evolves: bool) -> Plan:
     """Decide for a recipe on its data. Raises: SpecError, SettingsError, EncodingError, RunError (no such device)."""
-    spec = spec_for(recipe.model, task.shape, len(task.classes))
+    spec = spec_for(recipe.model, task.shape, len(task.classes), events=recipe.data.records_events)
     device = resolve_device(recipe.run.device)
     threads = resolved_threads(recipe.run.threads)
     seconds = estimated_seconds(recipe, spec, len(task.train), device, threads, evolves=evolves)
@@ -78,7 +78,7 @@ def make_plan(recipe: Recipe, task: Task, *, evolves: bool) -> Plan:
         device=device,
         threads=threads,
         path=choose_path(recipe.run.path, seconds),
-        contractions=contraction_orders(recipe, spec),
+        contractions=contraction_orders(recipe, spec) if evolves or set(recipe.final.arms) != {"dense"} else {},
         spec=spec.to_json(),
         data={"train": task.train.digest(), "validation": task.validation.digest()},
         versions=versions(device),

@@ -14,11 +14,12 @@ from evospike.core.settings import Settings, merge, nearest, parse_override, pla
 from evospike.data.settings import DataSettings
 from evospike.evolution.settings import EvolutionSettings, PopulationSettings
 from evospike.genetic.settings import EncodingSettings, WiringSettings
-from evospike.jobs.settings import FinalSettings, RankSettings, RunSettings, ScoringSettings
+from evospike.jobs.settings import OWN, FinalSettings, RankSettings, RunSettings, ScoringSettings
 from evospike.measure.settings import DissimilaritySettings
 from evospike.models.settings import ModelSettings
 from evospike.neurons.settings import NeuronSettings
 from evospike.search.settings import SpaceSettings
+from evospike.sparse.settings import SparseSettings
 from evospike.training.settings import TrainingSettings
 
 MOST_BYTES = 1 << 20
@@ -39,6 +40,7 @@ class Recipe(Settings):
     neuron: NeuronSettings = field(default_factory=NeuronSettings)
     encoding: EncodingSettings = field(default_factory=EncodingSettings)
     wiring: WiringSettings = field(default_factory=WiringSettings)
+    sparse: SparseSettings = field(default_factory=SparseSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     evolution: EvolutionSettings = field(default_factory=EvolutionSettings)
     final: FinalSettings = field(default_factory=FinalSettings)
@@ -50,10 +52,27 @@ class Recipe(Settings):
     run: RunSettings = field(default_factory=RunSettings)
 
     def validate(self) -> None:
-        starts_dense = self.wiring.kind == "svd" and "genetic" in self.final.arms
+        starts_dense = self.wiring.kind == "svd" and bool(set(OWN) & set(self.final.arms))
         require(
             not starts_dense or "dense" in self.final.arms,
             "wiring.kind = 'svd' starts from the trained dense twin; add 'dense' to final.arms",
+        )
+        for arm in ("sparse", "static", "one-shot"):
+            require(
+                self.sparse.active or arm not in self.final.arms,
+                f"arm '{arm}' needs a density below 1; set sparse.density, or --density 0.1",
+            )
+        period = self.sparse.period_epochs
+        require(
+            not self.sparse.active or period <= self.training.epochs,
+            f"sparse.period_epochs is {period:g}, longer than the training of {self.training.epochs} epochs; lower it, "
+            "or 0 to let it follow the training",
+        )
+        frames = self.data.events.frames
+        require(
+            not self.data.records_events or self.model.steps == frames,
+            f"a network takes one step per frame of a recording: model.steps is {self.model.steps}, data.events.frames "
+            f"{frames}; set both alike",
         )
         require(
             self.scoring.score != "training" or self.data.validation > 0,
@@ -68,7 +87,7 @@ class Recipe(Settings):
 
     def starts_from_dense(self, arm: str) -> bool:
         """Whether an arm begins with an approximation of its trained dense twin."""
-        return arm == "svd" or (arm == "genetic" and self.wiring.kind == "svd")
+        return arm == "svd" or (arm in OWN and self.wiring.kind == "svd")
 
     def to_plain(self) -> dict[str, Any]:
         """Every field as plain JSON values."""

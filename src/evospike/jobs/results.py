@@ -8,6 +8,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from evospike.core.files import digest_json
+from evospike.data.task import Task
 from evospike.jobs.folder import RunFolder
 from evospike.jobs.recipe import Recipe
 from evospike.training.history import without_times
@@ -29,8 +30,8 @@ def summarise(
 ) -> dict[str, Any]:
     """The document that evolve, train and resume print, but for its time. The first arm is the run's own network.
 
-    `test_accuracy`, `firing_rate`: means over seeds, of the first arm. `density`: share of synapses present (1 without
-    structure learning). `digest`: of history and final weights, without times, paths and workers.
+    `test_accuracy`, `firing_rate`: means over seeds, of the first arm. `density`: share of the prunable numbers that
+    exist (1 without structure learning). `digest`: of history and final weights, without times, paths and workers.
     """
     arms = [_arm(name, finals) for name in recipe.final.arms]
     first = arms[0]
@@ -40,7 +41,7 @@ def summarise(
         "test_accuracy": first["test_accuracy"],
         "parameters": first["parameters"],
         "dense_parameters": first["dense_parameters"],
-        "density": 1.0,
+        "density": first["density"],
         "firing_rate": first["firing_rate"],
         "digest": _digest(finals, study),
         "arms": [{**arm, **_against(arm, first)} for arm in arms],
@@ -61,6 +62,10 @@ def _arm(name: str, finals: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "firing_rate": mean(final["firing_rate"] for final in own),
         "parameters": own[0]["parameters"],
         "dense_parameters": own[0]["dense_parameters"],
+        "density": own[0]["density"],
+        "synapse_density": own[0]["synapse_density"],
+        "connection_density": mean(final["connection_density"] for final in own),
+        "active_parameters": own[0]["active_parameters"],
         "seconds": round(mean(final["seconds"] for final in own), 1),
     }
 
@@ -86,8 +91,26 @@ def _digest(finals: Sequence[Mapping[str, Any]], study: Mapping[str, Any] | None
     return digest_json([trainings, None if study is None else study["history_digest"]])
 
 
+def data_facts(task: Task) -> dict[str, Any]:
+    """What the numbers of a result were measured on; `split` says what training and test split are."""
+    return {"name": task.name, "split": task.split, "simulated": task.simulated, "notes": list(task.notes)}
+
+
+def data_line(document: Mapping[str, Any]) -> str:
+    """What a result was measured on, as a line of text; empty for a document that does not say."""
+    facts = document.get("data")
+    if facts is None:
+        return ""
+    simulated = " (simulated recordings)" if facts["simulated"] else ""
+    return f"data: {facts['name']}{simulated}, split: {facts['split']}"
+
+
 def describe(document: Mapping[str, Any]) -> str:
     """A result document as text, whichever verb it is of."""
+    return "\n".join(line for line in (data_line(document), _described(document)) if line)
+
+
+def _described(document: Mapping[str, Any]) -> str:
     if "arms" in document:
         tail = f"test accuracy {document['test_accuracy']:.2%}, run {document['run']}, digest {document['digest']}"
         return f"{table(document)}\n\n{tail}"
@@ -124,18 +147,20 @@ def _ranking(document: Mapping[str, Any]) -> str:
 
 
 def table(document: Mapping[str, Any]) -> str:
-    """The arms of a result as lines of text."""
-    lines = [
-        f"{'network':<10} {'test accuracy':>20} {'parameters':>12} {'of dense':>9} {'firing rate':>12} {'seconds':>8}"
-    ]
-    for arm in document["arms"]:
+    """The arms of a result as lines of text; density and present parameters only where synapses are missing."""
+    arms = document["arms"]
+    sparse = any(arm["density"] < 1 for arm in arms)
+    head = f"{'network':<10} {'test accuracy':>20} {'parameters':>12} {'of dense':>9}"
+    head += f" {'density':>8} {'present':>12}" if sparse else ""
+    lines = [f"{head} {'firing rate':>12} {'seconds':>8}"]
+    for arm in arms:
         share = arm["parameters"] / arm["dense_parameters"]
-        lines.append(
-            f"{arm['arm']:<10} {_percent(arm['test_accuracy'], arm['interval']):>20} {arm['parameters']:>12,} "
-            f"{share:>8.1%} {arm['firing_rate']:>12.3f} {arm['seconds']:>8.1f}"
-        )
-    for arm in document["arms"][1:]:
-        name, first = arm["arm"], document["arms"][0]["arm"]
+        row = f"{arm['arm']:<10} {_percent(arm['test_accuracy'], arm['interval']):>20} {arm['parameters']:>12,}"
+        row += f" {share:>9.1%}"
+        row += f" {arm['density']:>8.1%} {arm['active_parameters']:>12,}" if sparse else ""
+        lines.append(f"{row} {arm['firing_rate']:>12.3f} {arm['seconds']:>8.1f}")
+    for arm in arms[1:]:
+        name, first = arm["arm"], arms[0]["arm"]
         lines.append(f"{name} minus {first}, paired: {_points(arm['difference'], arm['difference_interval'])}")
     return "\n".join(lines)
 

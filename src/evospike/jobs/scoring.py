@@ -67,7 +67,7 @@ class Probed:
 def architecture(shop: Workshop, values: Sequence[float]) -> NetworkSpec:
     """The network that a genome's integers stand for, on the run's data."""
     genome = Space(shop.recipe.space).genome(tuple(int(value) for value in values))
-    return decode(genome, shop.task.shape, len(shop.task.classes))
+    return decode(genome, shop.task.shape, len(shop.task.classes), events=shop.recipe.data.records_events)
 
 
 def score_architecture(shop: Workshop, request: Request) -> Score:

@@ -10,7 +10,10 @@ from typing import Literal
 
 from evospike.core.settings import Settings, require
 
-ArmName = Literal["genetic", "dense", "random", "analytic", "low-rank", "svd"]
+ArmName = Literal["genetic", "sparse", "dense", "static", "one-shot", "random", "analytic", "low-rank", "svd"]
+OWN = ("genetic", "sparse", "static", "one-shot")
+"""Arms with the recipe's own encoding and wiring."""
+
 ScoreName = Literal["dissimilarity", "similarity", "firing_rate", "parameters", "operations", "random", "training"]
 
 
@@ -19,9 +22,11 @@ class FinalSettings(Settings):
     """The trainings at the end of a run, to convergence, each judged once on the test split.
 
     arms: networks trained side by side on the same seeds: `genetic` is the recipe's own encoding, wired as evolved (or
-    as [wiring] says, for `train`); `dense` its twin with stored weights; `random` and `analytic` the same encoding from
-    other initial values; `low-rank` the encoding without a gene matrix; `svd` the encoding of the trained dense twin.
-    seeds: how many paired repetitions.
+    as [wiring] says, for `train`); `dense` its twin with stored weights, all of them; `random` and `analytic` the same
+    encoding from other initial values; `low-rank` the encoding without a gene matrix; `svd` the encoding of the trained
+    dense twin. Where [sparse] sets a density, all but `dense` keep to it; `sparse` is another name of the recipe's own
+    network then, `static` the same under a random mask that never changes, `one-shot` the same trained whole and pruned
+    by magnitude. seeds: how many paired repetitions.
     """
 
     arms: tuple[ArmName, ...] = ("genetic",)
@@ -32,6 +37,10 @@ class FinalSettings(Settings):
         require(len(set(self.arms)) == len(self.arms), f"'arms' names one twice: {', '.join(self.arms)}")
         require(self.seeds >= 1, f"'seeds' must be at least 1, given {self.seeds}")
         require("svd" not in self.arms or "dense" in self.arms, "arm 'svd' starts from the trained arm 'dense'; add it")
+        require(
+            not {"genetic", "sparse"} <= set(self.arms),
+            "arms 'genetic' and 'sparse' are one network, the recipe's own; name it once",
+        )
 
 
 @dataclass(frozen=True)

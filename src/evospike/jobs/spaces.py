@@ -26,11 +26,11 @@ SECONDS_TO_BUILD = 0.1
 
 def genome_variation(recipe: Recipe, shape: tuple[int, int, int], classes: int) -> GenomeVariation:
     """How the genomes of a recipe's space vary on data of a shape, inside the recipe's bounds on static counts."""
-    scoring = recipe.scoring
+    scoring, events = recipe.scoring, recipe.data.records_events
     bounds = Bounds(scoring.max_parameters, scoring.min_parameters, scoring.max_operations, steps=recipe.model.steps)
 
     def describe(genome: Genome) -> NetworkSpec:
-        return decode(genome, shape, classes)
+        return decode(genome, shape, classes, events=events)
 
     return GenomeVariation(Space(recipe.space), describe, lambda genome: bounds.refusals(describe(genome)))
 
@@ -68,5 +68,5 @@ def candidate_count(recipe: Recipe) -> int:
 
 def _some_networks(recipe: Recipe, shape: tuple[int, int, int], classes: int) -> list[NetworkSpec]:
     variation, space = genome_variation(recipe, shape, classes), Space(recipe.space)
-    rng = stream(recipe.run.seed, "estimate")
-    return [decode(space.genome(variation.sample(rng)), shape, classes) for _ in range(SAMPLED)]
+    rng, events = stream(recipe.run.seed, "estimate"), recipe.data.records_events
+    return [decode(space.genome(variation.sample(rng)), shape, classes, events=events) for _ in range(SAMPLED)]

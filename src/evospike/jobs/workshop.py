@@ -20,10 +20,14 @@ from evospike.genetic.settings import EncodingSettings, WiringSettings
 from evospike.genetic.wiring import draw
 from evospike.jobs.plan import Plan
 from evospike.jobs.recipe import Recipe
+from evospike.jobs.settings import OWN
 from evospike.models.build import build
 from evospike.models.init import draw_stored
 from evospike.models.network import Network
 from evospike.models.spec import NetworkSpec
+from evospike.sparse.learner import StructureLearner
+from evospike.sparse.masks import attach
+from evospike.sparse.settings import SparseSettings
 
 EVALUATION_BATCH = 256
 
@@ -49,6 +53,15 @@ class BatchSource:
 
 
 @dataclass(frozen=True)
+class Arm:
+    """What tells one network of the final comparison from the others (see `FinalSettings`)."""
+
+    encoding: EncodingSettings
+    wiring: WiringSettings
+    sparse: SparseSettings
+
+
+@dataclass(frozen=True)
 class Workshop:
     """A recipe on its data, under the decisions of a plan."""
 
@@ -66,35 +79,52 @@ class Workshop:
     def spec(self) -> NetworkSpec:
         return NetworkSpec.from_json(self.plan.spec)
 
-    def arm(self, name: str) -> tuple[EncodingSettings, WiringSettings]:
-        """Encoding and wiring of an arm of the final comparison (see `FinalSettings`)."""
-        encoding, wiring = self.recipe.encoding, self.recipe.wiring
+    def arm(self, name: str) -> Arm:
+        """An arm of the final comparison: the recipe's own network but for what its name says."""
+        own = Arm(self.recipe.encoding, self.recipe.wiring, self.recipe.sparse)
         if name == "dense":
-            return replace(encoding, kind="dense"), wiring
+            return replace(own, encoding=replace(own.encoding, kind="dense"), sparse=SparseSettings())
+        if name == "static":
+            return replace(own, sparse=replace(own.sparse, method="static"))
+        if name == "one-shot":
+            return replace(own, sparse=replace(own.sparse, method="one_shot"))
         if name == "low-rank":
-            return replace(encoding, kind="low_rank"), replace(wiring, kind="analytic", stage_spreads=())
+            wiring = replace(own.wiring, kind="analytic", stage_spreads=())
+            return replace(own, encoding=replace(own.encoding, kind="low_rank"), wiring=wiring)
         if name in ("random", "analytic"):
-            return encoding, WiringSettings(kind="random" if name == "random" else "analytic")
-        return encoding, wiring
+            return replace(own, wiring=WiringSettings(kind="random" if name == "random" else "analytic"))
+        return own
 
     def network(self, arm: str, draw_key: tuple[Name, ...], spreads: Mapping[str, float] | None = None) -> Network:
-        """A network of an arm with its initial values, drawn under `draw_key`; `spreads` make its wiring evolved."""
-        encoding, wiring = self.arm(arm)
+        """A network of an arm with its initial values, drawn under `draw_key`; `spreads` make its wiring evolved.
+
+        All its synapses are there; `structure` takes away those it is to begin without.
+        """
+        wiring, evolved = self.arm(arm).wiring, arm in OWN and spreads is not None
         seed = self.recipe.run.seed
         net = self.bare_network(arm)
         draw_stored(net, seed, draw_key)
-        if encoding.kind != "dense":
-            if arm == "genetic" and spreads is not None:
+        if self.arm(arm).encoding.kind != "dense":
+            if evolved:
                 wiring = replace(wiring, kind="evolved", stage_spreads=(), start="independent")
             if wiring.kind != "svd" and arm != "svd":
-                draw(net, wiring, seed, draw_key, spreads if arm == "genetic" else None)
+                draw(net, wiring, seed, draw_key, spreads if evolved else None)
             apply_contractions(net, self.plan.contractions)
         return self._placed(net)
+
+    def structure(self, net: Network, sparse: SparseSettings, key: tuple[Name, ...]) -> StructureLearner | None:
+        """Take away the synapses that a network is to begin without; gives what changes them while it learns.
+
+        None, and nothing is taken away, where `sparse` asks for all of them. The graph follows from the seed and `key`.
+        """
+        if not sparse.active:
+            return None
+        return StructureLearner(attach(net, sparse, self.recipe.run.seed, key))
 
     def bare_network(self, arm: str) -> Network:
         """A network of an arm, encoded, before anything is drawn."""
         net = self._built(self.spec)
-        encode_with(net, self.arm(arm)[0], seed=self.recipe.run.seed)
+        encode_with(net, self.arm(arm).encoding, seed=self.recipe.run.seed)
         return net
 
     def stored_network(self, spec: NetworkSpec, draw_key: tuple[Name, ...]) -> Network:
