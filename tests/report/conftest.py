@@ -26,7 +26,16 @@ from evospike.search.space import Space
 HOSTILE = "<script>alert(1)</script>"
 ATTRIBUTE = "\"'><img src=x onerror=alert(2)>"
 GLOBAL = ("log10 spread of encoding", "log10 spread of genes")
-ACCURACIES = {"genetic": (0.90, 0.92, 0.91), "dense": (0.95, 0.97, 0.96), "random": (0.90, 0.93, 0.90)}
+ACCURACIES = {
+    "genetic": (0.90, 0.92, 0.91),
+    "dense": (0.95, 0.97, 0.96),
+    "random": (0.90, 0.93, 0.90),
+    "sparse": (0.94, 0.95, 0.96),
+    "static": (0.93, 0.94, 0.92),
+    "one-shot": (0.50, 0.60, 0.40),
+}
+SPARSE = ['encoding.kind="dense"', "sparse.density=0.1", 'final.arms=["sparse","dense","static","one-shot"]']
+"""What makes the run one of sparse networks beside their controls."""
 
 
 class Stopped(BaseException):
@@ -61,7 +70,8 @@ def make_run(tmp_path: Path) -> Callable[..., MadeRun]:
     """Make a run folder.
 
     scores: how many scores the study records before it stops, None for all. finals: how many final trainings are
-    there, None for all; with all of them the run has its result.
+    there, None for all; with all of them the run has its result. masked: how many layers of a sparse network lack
+    synapses. data: what the result says of the data, None for nothing.
     """
 
     def make(
@@ -73,6 +83,8 @@ def make_run(tmp_path: Path) -> Callable[..., MadeRun]:
         scores: int | None = None,
         finals: int | None = None,
         names: tuple[str, ...] = GLOBAL,
+        masked: int = 2,
+        data: dict[str, Any] | None = None,
     ) -> MadeRun:
         recipe = read_recipe(
             "digits",
@@ -100,7 +112,7 @@ def make_run(tmp_path: Path) -> Callable[..., MadeRun]:
         if verb == "evolve" and plan:
             run.study = _evolve(run, names, scores)
         if finals is None or finals > 0:
-            _train(run, finals, name)
+            _train(run, finals, name, masked, data)
         return run
 
     return make
@@ -152,27 +164,30 @@ def _evolve(run: MadeRun, names: tuple[str, ...], scores: int | None) -> StudyRe
             return None
 
 
-def _train(run: MadeRun, count: int | None, name: str) -> None:
+def _train(run: MadeRun, count: int | None, name: str, masked: int, data: dict[str, Any] | None) -> None:
     final = run.recipe.final
-    results = [
-        _final(arm, repeat, run.recipe.training.epochs, name) for arm in final.arms for repeat in range(final.seeds)
-    ]
+    results = [_final(run.recipe, arm, repeat, name, masked) for arm in final.arms for repeat in range(final.seeds)]
     for result in results[:count]:
-        folder = f"{result['arm'].removesuffix(name)}-{result['repeat']}"
-        write_json(run.path / "final" / folder / "result.json", result)
+        folder = run.path / "final" / f"{result['arm'].removesuffix(name)}-{result['repeat']}"
+        write_json(folder / "result.json", result)
+        if result["structure"]:
+            write_json(folder / "connectivity.json", {"layers": _pictures(result)})
     if count is None:
         study = None
         if run.study is not None:
             study = {"winner": {"genotype": run.study.genotype.as_mapping()}, "history_digest": "2" * 32}
         named = [{**result, "arm": result["arm"].removesuffix(name)} for result in results]
         document = {**summarise(RunFolder(run.path, {}), run.recipe, named, study), "wall_seconds": 754.0}
+        if data is not None:
+            document["data"] = data
         if name:
             document["arms"] = [{**arm, "arm": arm["arm"] + name} for arm in document["arms"]]
         write_json(run.path / "result.json", document)
 
 
-def _final(arm: str, repeat: int, epochs: int, name: str) -> dict[str, Any]:
+def _final(recipe: Recipe, arm: str, repeat: int, name: str, masked: int) -> dict[str, Any]:
     accuracy = ACCURACIES[arm][repeat]
+    sparse = recipe.sparse.active and arm != "dense"
     history = [
         {
             "epoch": float(epoch),
@@ -181,9 +196,11 @@ def _final(arm: str, repeat: int, epochs: int, name: str) -> dict[str, Any]:
             "validation_accuracy": accuracy - 0.1 / (epoch + 1),
             "validation_loss": 1.0,
             "seconds": 1.0,
+            **(_changes(arm, repeat, epoch) if sparse else {}),
         }
-        for epoch in range(epochs)
+        for epoch in range(recipe.training.epochs)
     ]
+    stored = recipe.encoding.kind == "dense" or arm == "dense"
     return {
         "arm": arm + name,
         "repeat": repeat,
@@ -192,12 +209,52 @@ def _final(arm: str, repeat: int, epochs: int, name: str) -> dict[str, Any]:
         "test_samples": 359,
         "firing_rate": 0.2 + 0.01 * repeat,
         "layer_rates": {f"conv1.neuron{name}": 0.1, "conv2.neuron": 0.3},
-        "parameters": 65834 if arm == "dense" else 27962,
+        "parameters": 65834 if stored else 27962,
         "dense_parameters": 65834,
+        "density": 0.1 if sparse else 1.0,
+        "synapse_density": 0.1 if sparse else 1.0,
+        "connection_density": 0.12 + 0.01 * repeat if sparse else 1.0,
+        "active_parameters": 6938 if sparse else 65834,
+        "structure": _structure(repeat, name, masked) if sparse else None,
         "history": history,
         "seconds": 12.0,
         "weights": "3" * 32,
     }
+
+
+def _changes(arm: str, repeat: int, epoch: int) -> dict[str, float]:
+    """What a structure learner says of an epoch; only the arm `sparse` rewires."""
+    rewired = 100.0 * (3 - epoch) + repeat if arm == "sparse" else 0.0
+    explored = {"sparse": 0.1 * (epoch + 2), "one-shot": 1.0}.get(arm, 0.1)
+    return {"density": 0.1, "exploration": explored, "born": rewired, "lost": rewired}
+
+
+def _structure(repeat: int, name: str, masked: int) -> list[dict[str, Any]]:
+    """A first layer that is whole, and layers of 40 outputs, 3 inputs and 9 taps."""
+    whole = {"name": f"conv1.conv{name}", "weights": 288, "active": 288, "macs": 18432, "unfed": 0, "density": 1.0}
+    weights = 40 * 3 * 9
+    return [whole] + [
+        {
+            "name": f"conv{k + 2}.conv{name}",
+            "weights": weights,
+            "active": 100 + k,
+            "macs": 1000,
+            "unfed": repeat,
+            "density": (100 + k) / weights,
+        }
+        for k in range(masked)
+    ]
+
+
+def _pictures(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Shares of nine taps at random, in 32 rows of 40 outputs; nothing comes from the last input."""
+    rng = np.random.default_rng(result["repeat"])
+    pictures = []
+    for layer in result["structure"][1:]:
+        share = np.round(rng.binomial(9, 0.2, (32, 3)) / 9, 3)
+        share[:, 2] = 0.0
+        pictures.append({"name": layer["name"], "outputs": 40, "inputs": 3, "share": share.tolist()})
+    return pictures
 
 
 SEARCH = [
@@ -244,6 +301,16 @@ def _begin(path: Path, verb: str, recipe: Recipe, *, plan: bool) -> None:
     write_json(path / "run.json", _record(verb, recipe, ""))
     if plan:
         write_json(path / "plan.json", {**_plan(recipe, ""), "spec": "", "contractions": {}})
+
+
+@pytest.fixture
+def make_sparse(make_run: Callable[..., MadeRun]) -> Callable[..., MadeRun]:
+    """Make the folder of a training of sparse networks beside their controls; takes what `make_run` takes."""
+
+    def make(*, overrides: Sequence[str] = (), **parts: Any) -> MadeRun:
+        return make_run("train", overrides=[*SPARSE, *overrides], **parts)
+
+    return make
 
 
 @pytest.fixture

@@ -109,3 +109,35 @@ def test_the_menu_of_a_ranking_shows_another_score(make_ranking):
         assert page.evaluate(ticks) != before
         assert page.evaluate("document.querySelectorAll('#chart-scatter path.point').length") == 5
         assert page.errors == []
+
+
+@pytest.mark.skipif(browser_module.find_chromium() is None, reason="no Chromium is installed")
+def test_the_page_of_sparse_networks_in_a_browser(make_sparse):
+    path = write_report(make_sparse(hostile=True, masked=12).path, None)
+    stroke = "getComputedStyle(document.querySelector('.synapses path')).stroke"
+    side = "document.querySelector('.synapses').getBoundingClientRect().width"
+    seen = "[...document.querySelectorAll('.synapses')].filter(p => p.checkVisibility()).length"
+    with browser_module.Browser(browser_module.find_chromium()) as page:
+        page.open(path, 1440, 900)
+        assert page.errors == []
+        assert page.requests == [path.as_uri()]
+        assert page.evaluate(TRACES.format("rewiring")) == 2
+        assert page.evaluate("document.querySelectorAll('#chart-density .barlayer .point').length") == 39
+        assert page.evaluate("document.querySelectorAll('script').length") == 3
+        assert page.evaluate(seen) == 10
+        assert page.evaluate("[...document.querySelectorAll('.synapses g')].every(g => g.getBBox().width === 3)")
+        light = page.evaluate(stroke)
+        page.evaluate("document.getElementById('theme').click()")
+        assert page.evaluate(stroke) not in ("none", light)
+
+        # the layers that are left over can be unfolded
+        page.evaluate("[...document.querySelectorAll('details')].forEach(part => (part.open = true))")
+        assert page.evaluate(seen) == 12
+
+        page.evaluate("localStorage.clear()")
+        page.open(path, 390, 844)
+        assert page.evaluate(stroke) == light
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        assert 120 < page.evaluate(side) < 200
+        assert page.evaluate(WIDE) == []
+        assert page.errors == []

@@ -58,7 +58,7 @@ class Reader(html.parser.HTMLParser):
         return [attributes for tag, attributes in self.elements if tag in tags]
 
 
-@pytest.fixture(params=["make_run", "make_search", "make_ranking"])
+@pytest.fixture(params=["make_run", "make_sparse", "make_search", "make_ranking"])
 def make_any(request):
     """Makes a run of each kind in turn."""
     return request.getfixturevalue(request.param)
@@ -151,7 +151,8 @@ def test_names_that_hold_markup_are_shown_and_inert(make_run):
 
 
 @pytest.mark.parametrize(
-    ("maker", "tables", "charts"), [("make_run", 6, 9), ("make_search", 5, 2), ("make_ranking", 4, 2)]
+    ("maker", "tables", "charts"),
+    [("make_run", 6, 9), ("make_sparse", 6, 7), ("make_search", 5, 2), ("make_ranking", 4, 2)],
 )
 def test_headings_landmarks_tables_and_charts_can_be_read_aloud(request, maker, tables, charts):
     reader = Reader(report(request.getfixturevalue(maker)())[1])
@@ -318,6 +319,145 @@ def test_an_unfinished_ranking_shows_what_is_there(make_ranking, parts, said, sh
     assert f"This run is unfinished: {said}" in text
     assert shown in text
     assert "Kendall" not in text
+
+
+def test_the_page_of_sparse_networks_shows_their_structure(make_sparse):
+    run = make_sparse()
+    reader = Reader(report(run)[1])
+    for value in (
+        "Density, sparse 10.0 % 6,938 parameters present",
+        "Of dense Density connections Present Firing rate",
+        "sparse 95.00 ± 2.48 % – 65,834 100.0 % 10.0 % 13.0 % 6,938 0.210",
+        "dense 96.00 ± 2.48 % +1.00 ± 2.48 not significant 65,834 100.0 % 100.0 % 100.0 % 65,834",
+        "After training, 10.0 % of the synapses exist, allocated to the layers by Erdős–Rényi with kernel sides (ERK).",
+        "loses synapses by magnitude and grows as many where the gradient is largest",
+        "from 50.0 % to 0.5 %, and after 75 % of the training the graph stays",
+        "conv1.conv 288 288 100.0 % 0",
+        "conv3.conv 1,080 101 9.4 % 1",
+        "Together 2,448 489 20.0 % 2",
+        "sparse, seed 1, after training: outputs from top to bottom",
+        "conv2.conv 40 × 3 in 32 × 3 blocks 9.3 %, fullest",
+        "and 1 of 3 columns; the fullest block has",
+    ):
+        assert value in reader.text, value
+    assert len([a for a in reader.all("svg") if a["class"] == "synapses"]) == 2
+    assert len(reader.all("details")) == 5  # of three sparse networks, of the network, and the recipe
+    assert "weights 10.0 %" not in reader.text
+
+
+def test_masks_on_encodings_are_counted_by_what_is_stored_and_what_is_computed_with(make_sparse):
+    run = make_sparse(overrides=['sparse.on="encodings"'])
+    result = json.loads((run.path / "result.json").read_text())
+    for arm in result["arms"]:
+        if arm["arm"] != "dense":
+            arm["synapse_density"] = 0.25
+    (run.path / "result.json").write_text(json.dumps(result))
+    text = Reader(report(run)[1]).text
+    assert "Density weights connections Present" in text
+    assert "10.0 % 25.0 % 13.0 % 6,938" in text
+    assert "10.0 % of the entries of encodings and of stored weights exist" in text
+    assert "Layer Entries Entries that exist Density" in text
+
+
+@pytest.mark.parametrize("maker", ["make_run", "make_search", "make_ranking"])
+def test_a_page_without_sparse_networks_has_no_trace_of_them(request, maker):
+    reader = Reader(report(request.getfixturevalue(maker)())[1])
+    for name in ("Structure", "Density", "Present", "Connectivity", "synapses"):
+        assert name not in reader.text
+    assert not [a for _, a in reader.elements if a.get("id") == "structure" or a.get("class") == "synapses"]
+
+
+def test_many_layers_collapse_and_the_page_stays_small(make_sparse):
+    path, page = report(make_sparse(masked=60))
+    reader = Reader(page)
+    assert len([a for a in reader.all("svg") if a["class"] == "synapses"]) == 60
+    assert "50 more layers" in reader.text
+    places = [k for k, (tag, a) in enumerate(reader.elements) if a.get("class") in ("synapses", "pictures")]
+    groups = [k for k, place in enumerate(places) if reader.elements[place][1]["class"] == "pictures"]
+    assert groups == [0, 11]
+    assert reader.elements[places[11] - 2][0] == "details"
+    assert len([a for a in reader.all("details") if "open" in a]) == 1  # that of the network
+    assert path.stat().st_size < 6_000_000
+
+
+def test_the_largest_pictures_of_many_layers_fit_the_page(make_sparse):
+    run = make_sparse(masked=60)
+    path = run.path / "final" / "sparse-0" / "connectivity.json"
+    layers = json.loads(path.read_text())["layers"]
+    for layer in layers:  # no two neighbours alike, which is the most that a picture can take
+        share = [[((x + y) % 5 + 1) / 5 for x in range(32)] for y in range(32)]
+        layer.update(outputs=512, inputs=512, share=share)
+    path.write_text(json.dumps({"layers": layers}))
+    assert report(run)[0].stat().st_size < 6_000_000
+
+
+def test_layers_that_hold_markup_are_shown_and_inert(make_sparse):
+    _, page = report(make_sparse(hostile=True))
+    reader = Reader(page)
+    assert [kind for kind, _ in reader.scripts] == ["application/json", "", ""]
+    assert "<script>alert(1)" not in page
+    assert reader.all("img") == []
+    assert "Synapses of conv2.conv<script>alert(1)</script>" in reader.text
+    assert "conv3.conv<script>alert(1)</script> 1,080 101" in reader.text
+
+
+FILMED = {"name": "digits-events", "split": "a fixed split", "simulated": True, "notes": ["filmed by nobody"]}
+EVENTS = ['data.source="digits-events"', "data.events.frames=4", "model.steps=4"]
+LABEL = "simulated recordings"
+
+
+def test_what_the_result_says_of_the_data_stands_beside_the_results(make_run):
+    data = {"name": "digits", "split": "stratified <80/20>", "simulated": False, "notes": ["a note & more"]}
+    reader = Reader(report(make_run("train", data=data))[1])
+    assert "judged once on the test images (split: stratified <80/20>). Intervals" in reader.text
+    for value in ("Data set digits", "Its splits stratified <80/20>", "About it a note & more"):
+        assert value in reader.text, value
+    assert LABEL not in reader.text
+
+
+def test_simulated_recordings_are_called_so_wherever_a_number_is_shown(make_run):
+    reader = Reader(report(make_run("train", overrides=EVENTS, data=FILMED))[1])
+    for value in (
+        f"± 2.48 % over 3 seeds {LABEL}",
+        f"spikes per unit and step {LABEL}",
+        f"Ticks: the seeds. {LABEL}",
+        f"in points of accuracy. {LABEL} Network Test accuracy",
+        f"Thin lines: single seeds. {LABEL}",
+        "judged once on the test recordings (split: a fixed split). Intervals",
+        "on the test recordings, mean over seeds",
+        "About it filmed by nobody",
+    ):
+        assert value in reader.text, value
+    assert "images." not in reader.text.replace("test recordings", "").replace("made from images,", "")
+
+
+@pytest.mark.parametrize(("data", "called"), [(None, True), ({**FILMED, "simulated": False}, False)])
+def test_the_recipe_tells_of_a_simulator_where_the_result_does_not(make_run, data, called):
+    assert (LABEL in Reader(report(make_run("train", overrides=EVENTS, data=data))[1]).text) is called
+
+
+def test_an_unfinished_run_of_simulated_recordings_says_so(make_run):
+    text = Reader(report(make_run("train", overrides=EVENTS, finals=2))[1]).text
+    assert f"over 2 seeds {LABEL}" in text
+    assert "(split:" not in text
+
+
+@pytest.mark.parametrize("maker", ["make_search", "make_ranking"])
+def test_searches_and_rankings_of_simulated_recordings_say_so(request, maker):
+    make = request.getfixturevalue(maker)
+    text = Reader(report(make(overrides=EVENTS))[1]).text
+    tile = {"make_search": "further draws", "make_ranking": "from 50.00 % to 75.00 %"}[maker]
+    assert f"{tile} {LABEL}" in text
+    assert text.count(LABEL) >= 4
+
+
+@pytest.mark.parametrize("data", [3, {"notes": 3}, ["digits"]])
+def test_data_of_another_form_is_refused_in_one_line(make_run, data):
+    run = make_run("train")
+    result = json.loads((run.path / "result.json").read_text())
+    (run.path / "result.json").write_text(json.dumps({**result, "data": data}))
+    with pytest.raises(RunError, match=r"unexpected form .* restore it or start a new run$"):
+        write_report(run.path, None)
 
 
 def test_an_output_that_exists_is_refused(make_run, tmp_path):

@@ -128,6 +128,11 @@ def test_images_of_unknown_data_have_no_size(make_search):
     assert image_side(sized) == (24, 24)
 
 
+def test_simulated_recordings_are_as_large_as_their_sensor(make_search):
+    events = ["data.source=digits-events", "data.events.frames=4", "model.steps=4", "data.simulator.sensor=20"]
+    assert image_side(make_search(plan=False, overrides=events).recipe) == (20, 20)
+
+
 @pytest.mark.parametrize("content", [{}, {"winner": {}}, {"winner": 3}])
 def test_a_result_without_its_winner_is_refused_in_one_line(make_search, content):
     run = make_search()

@@ -61,9 +61,10 @@ def inspect(arguments: Namespace) -> Printed:
     head = {key: value for key, value in document.items() if key != "layers"}
     rows = [
         f"{row['name']:<28} {row['op']:<8} {row['encoding']:<12} {row['parameters']:>12,} {row['macs_per_step']:>16,}"
+        + ("" if row["density"] in (None, 1) else f" {row['density']:>8.2%}")
         for row in document["layers"]
     ]
-    title = f"{'layer':<28} {'op':<8} {'encoding':<12} {'parameters':>12} {'MACs per step':>16}"
+    title = f"{'layer':<28} {'op':<8} {'encoding':<12} {'parameters':>12} {'MACs per step':>16} {'density':>8}"
     return document, "\n".join([_lines(head), "", title, *rows])
 
 

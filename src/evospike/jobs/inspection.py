@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from evospike.data.known import known_facts
@@ -13,8 +14,10 @@ from evospike.jobs.folder import resolved_threads
 from evospike.jobs.plan import estimated_bytes, estimated_seconds, resolve_device, training_count
 from evospike.jobs.recipe import Recipe
 from evospike.jobs.spaces import estimate
-from evospike.models.counts import count_layers, macs_per_step, neuron_units
-from evospike.models.spec import NetworkSpec
+from evospike.models.counts import LayerCount, count_layers, macs_per_step, neuron_units
+from evospike.models.spec import NetworkSpec, Node
+from evospike.sparse.allocation import Quota, allocate, connection_density
+from evospike.sparse.settings import SparseSettings
 
 BYTES_PER_CANDIDATE = 20_000
 """Room that a genome of usual size and its score take in the record."""
@@ -27,8 +30,12 @@ def spec_of(recipe: Recipe) -> NetworkSpec:
 
 
 def inspect_recipe(recipe: Recipe) -> dict[str, Any]:
-    """Parameters, dense parameters and layers of a recipe's network: the document of `evospike inspect`."""
+    """Parameters, synapses and layers of a recipe's network: the document of `evospike inspect`.
+
+    synapses: of all convolution and linear weights, stored or generated, those that exist at any time.
+    """
     spec = spec_of(recipe)
+    quotas = synapse_quotas(spec, recipe.sparse)
     encoded = encoded_parameters(spec, recipe.encoding)
     kinds = {layer.name: layer for layer in encoded.layers}
     layers = []
@@ -43,6 +50,7 @@ def inspect_recipe(recipe: Recipe) -> dict[str, Any]:
                     "encoding": own.kind if own else "dense",
                     "parameters": own.parameters if own else count.parameters,
                     "dense_parameters": count.parameters,
+                    "density": quotas[count.name].count / quotas[count.name].weights if count.macs else None,
                     "macs_per_step": count.macs,
                     "output_shape": list(count.output_shape),
                 }
@@ -59,10 +67,30 @@ def inspect_recipe(recipe: Recipe) -> dict[str, Any]:
         "dense_parameters": dense,
         "encoding_parameters": encoded.encodings,
         "gene_parameters": encoded.genes,
+        "synapses": sum(quota.count for quota in quotas.values()),
+        "density": recipe.sparse.density,
+        "connection_density": connection_density(
+            {name: quota.count / quota.weights for name, quota in quotas.items()},
+            {count.name: count.macs for count in count_layers(spec) if count.macs},
+        ),
         "macs_per_step": macs_per_step(spec),
         "neurons": neuron_units(spec),
         "layers": layers,
     }
+
+
+def synapse_quotas(spec: NetworkSpec, sparse: SparseSettings) -> dict[str, Quota]:
+    """How many synapses each layer gets, masks on weights. Raises: SettingsError as `sparse.allocation.allocate`."""
+    shapes = {count.name: _weight_shape(spec[count.name], count) for count in count_layers(spec) if count.macs}
+    return allocate(shapes, replace(sparse, on="weights"))
+
+
+def _weight_shape(node: Node, count: LayerCount) -> tuple[int, ...]:
+    outputs = count.output_shape[0]
+    if count.op == "linear":
+        return outputs, count.weights // outputs
+    kernel = node.integer("kernel")
+    return outputs, count.weights // (outputs * kernel**2), kernel, kernel
 
 
 def dry_run(recipe: Recipe, verb: str) -> dict[str, Any]:

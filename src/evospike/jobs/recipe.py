@@ -72,7 +72,7 @@ class Recipe(Settings):
         require(
             not self.data.records_events or self.model.steps == frames,
             f"a network takes one step per frame of a recording: model.steps is {self.model.steps}, data.events.frames "
-            f"{frames}; set both alike",
+            f"{frames}; set both alike, as with --steps {frames}",
         )
         require(
             self.scoring.score != "training" or self.data.validation > 0,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evospike.core.files import digest_json
-from evospike.data.task import Task
 from evospike.jobs.folder import RunFolder
 from evospike.jobs.recipe import Recipe
 from evospike.training.history import without_times
+
+if TYPE_CHECKING:  # a report reads results without torch
+    from evospike.data.task import Task
 
 # Two-sided 95 % quantiles of Student's t by degrees of freedom, from 1; beyond the list the normal quantile is used.
 _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)

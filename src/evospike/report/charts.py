@@ -5,6 +5,7 @@ from __future__ import annotations
 from evospike.report.evolution_charts import evolution_charts
 from evospike.report.figures import Chart
 from evospike.report.gather import TrainingFacts
+from evospike.report.structure_charts import structure_charts
 from evospike.report.training_charts import arms_chart, training_charts
 
 
@@ -17,4 +18,6 @@ def make_charts(facts: TrainingFacts) -> dict[str, Chart]:
         charts += evolution_charts(facts.history)
     if facts.trainings:
         charts += training_charts(facts.trainings)
+    if facts.structures:
+        charts += structure_charts(facts.trainings, facts.structures)
     return {chart.name: chart for chart in charts}

@@ -10,8 +10,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from evospike.core.errors import EvospikeError, RunError
+from evospike.data.settings import SIMULATED
 from evospike.jobs.folder import RunFolder
 from evospike.jobs.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What the networks of a run saw.
+
+    split: what training and test split are, in words, empty before the result says it. simulated: whether a simulator
+    made the samples. samples: what they are called.
+    """
+
+    name: str
+    split: str
+    simulated: bool
+    notes: tuple[str, ...]
+    samples: str
 
 
 @dataclass(frozen=True)
@@ -23,6 +39,7 @@ class RunFacts:
     recipe: Recipe
     plan: Mapping[str, Any] | None
     result: Mapping[str, Any] | None
+    data: DataFacts
 
     @property
     def finished(self) -> bool:
@@ -41,6 +58,19 @@ def reading(run: RunFolder) -> Iterator[None]:
             f"a result or the plan in '{run.path}' has an unexpected form ({type(error).__name__}: {error}); "
             "the file was altered, restore it or start a new run"
         ) from None
+
+
+def data_facts(recipe: Recipe, result: Mapping[str, Any] | None) -> DataFacts:
+    """From the result where it is written and says it, else from the recipe."""
+    told = (result or {}).get("data") or {}
+    source = recipe.data.source
+    return DataFacts(
+        name=str(told.get("name", source)),
+        split=str(told.get("split", "")),
+        simulated=bool(told.get("simulated", source in SIMULATED)),
+        notes=tuple(map(str, told.get("notes", ()))),
+        samples="recordings" if recipe.data.records_events else "images",
+    )
 
 
 def again(facts: RunFacts) -> tuple[str, bool]:

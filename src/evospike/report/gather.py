@@ -10,8 +10,9 @@ from typing import Any
 from evospike.jobs.folder import RunFolder
 from evospike.jobs.recipe import Recipe
 from evospike.jobs.results import half_interval
-from evospike.report.facts import RunFacts, reading
+from evospike.report.facts import RunFacts, data_facts, reading
 from evospike.report.history import History, read_history
+from evospike.report.structure_facts import Connectivity, SparseLayer, connectivity_of, mean_layers, sparse_layers
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class Arm:
     """One row of the comparison. difference: mean over paired seeds against the first arm, None for that arm itself.
 
     interval, difference_interval: half of the 95 % interval, None with fewer than two seeds.
+    density: share of the prunable numbers that exist; synapse_density: of what is computed with; connection_density:
+    the same with layers weighted by their operations. active_parameters: parameters that exist.
     """
 
     name: str
@@ -29,6 +32,10 @@ class Arm:
     dense_parameters: int
     firing_rate: float
     seconds: float
+    density: float
+    synapse_density: float
+    connection_density: float
+    active_parameters: int
     difference: float | None = None
     difference_interval: float | None = None
 
@@ -36,6 +43,10 @@ class Arm:
     def share(self) -> float:
         """Parameters as a share of the dense twin's."""
         return self.parameters / self.dense_parameters
+
+    @property
+    def sparse(self) -> bool:
+        return self.density < 1
 
     @property
     def significant(self) -> bool | None:
@@ -47,12 +58,14 @@ class Arm:
 
 @dataclass(frozen=True)
 class Training:
-    """A finished final training. epochs: its records, as `training.loop.History` has them."""
+    """A finished final training. epochs: its records, as `training.history.History` has them. layers: of a sparse
+    network, else none."""
 
     arm: str
     repeat: int
     epochs: tuple[Mapping[str, float], ...]
     layer_rates: Mapping[str, float]
+    layers: tuple[SparseLayer, ...]
 
 
 @dataclass(frozen=True)
@@ -82,12 +95,27 @@ class Network:
 
 @dataclass(frozen=True)
 class TrainingFacts(RunFacts):
-    """Everything the page of evolve or train shows."""
+    """Everything the page of evolve or train shows.
+
+    structures: the layers of the sparse arms, mean over seeds. connectivity: of the first sparse training.
+    """
 
     history: History | None
     arms: tuple[Arm, ...]
     trainings: tuple[Training, ...]
     network: Network | None
+    structures: Mapping[str, tuple[SparseLayer, ...]]
+    connectivity: Connectivity | None
+
+    @property
+    def sparse(self) -> bool:
+        """Whether any network of the comparison lacks synapses."""
+        return any(arm.sparse for arm in self.arms)
+
+    @property
+    def masks_storage(self) -> bool:
+        """Whether what is stored and what is computed with are of different densities."""
+        return any(arm.density != arm.synapse_density for arm in self.arms)
 
     @property
     def evolves(self) -> bool:
@@ -100,24 +128,66 @@ def gather(run: RunFolder) -> TrainingFacts:
     plan, result = run.read("plan.json"), run.read("result.json")
     finals = _finals(run, recipe)
     with reading(run):
-        arms = _partial_arms(finals) if result is None else tuple(_arm(arm) for arm in result["arms"])
-        trainings = tuple(
-            Training(final["arm"], final["repeat"], tuple(final["history"]), final["layer_rates"]) for final in finals
-        )
+        data = data_facts(recipe, result)
+        arms = _partial_arms(list(finals.values())) if result is None else tuple(_arm(arm) for arm in result["arms"])
+        trainings = tuple(map(_training, finals.values()))
         network = None if plan is None else _network(recipe, plan["spec"], plan["contractions"])
+        structures, connectivity = _structures(trainings), _connectivity(run, finals)
     history = read_history(run, recipe.evolution)
-    return TrainingFacts(str(run.path), run.record, recipe, plan, result, history, arms, trainings, network)
+    return TrainingFacts(
+        str(run.path),
+        run.record,
+        recipe,
+        plan,
+        result,
+        data,
+        history,
+        arms,
+        trainings,
+        network,
+        structures,
+        connectivity,
+    )
 
 
-def _finals(run: RunFolder, recipe: Recipe) -> list[dict[str, Any]]:
-    """Results of the final trainings that are done, in the order of arms and seeds."""
-    found = []
+def _finals(run: RunFolder, recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """Results of the final trainings that are done, in the order of arms and seeds, by their folder in the run's."""
+    found = {}
     for arm in recipe.final.arms:
         for repeat in range(recipe.final.seeds):
-            result = run.read(str(run.final_path(arm, repeat).relative_to(run.path) / "result.json"))
+            folder = str(run.final_path(arm, repeat).relative_to(run.path))
+            result = run.read(f"{folder}/result.json")
             if result is not None:
-                found.append(result)
+                found[folder] = result
     return found
+
+
+def _training(final: Mapping[str, Any]) -> Training:
+    return Training(
+        final["arm"],
+        final["repeat"],
+        tuple(final["history"]),
+        final["layer_rates"],
+        sparse_layers(final.get("structure")),
+    )
+
+
+def _structures(trainings: Sequence[Training]) -> dict[str, tuple[SparseLayer, ...]]:
+    layers: dict[str, list[tuple[SparseLayer, ...]]] = {}
+    for training in trainings:
+        if training.layers:
+            layers.setdefault(training.arm, []).append(training.layers)
+    return {arm: mean_layers(own) for arm, own in layers.items()}
+
+
+def _connectivity(run: RunFolder, finals: Mapping[str, Mapping[str, Any]]) -> Connectivity | None:
+    """Of the first training that is sparse; None where there is none, or its picture is not there."""
+    for folder, final in finals.items():
+        if final.get("structure"):
+            drawn = run.read(f"{folder}/connectivity.json")
+            layers = sparse_layers(final["structure"])
+            return None if drawn is None else connectivity_of(final["arm"], final["repeat"], layers, drawn["layers"])
+    return None
 
 
 def _arm(row: Mapping[str, Any]) -> Arm:
@@ -128,7 +198,22 @@ def _arm(row: Mapping[str, Any]) -> Arm:
         difference=row.get("difference"),
         difference_interval=row.get("difference_interval"),
         **{name: row[name] for name in names},
+        **_existing([row]),
     )
+
+
+def _existing(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How much of a network exists, from its trainings; all of it in records from before there was structure learning.
+
+    As in the result of a run: `connection_density` is the mean, the rest is of the first seed.
+    """
+    first = rows[0]
+    return {
+        "density": first.get("density", 1.0),
+        "synapse_density": first.get("synapse_density", 1.0),
+        "connection_density": fmean(row.get("connection_density", 1.0) for row in rows),
+        "active_parameters": first.get("active_parameters", first["parameters"]),
+    }
 
 
 def _partial_arms(finals: Sequence[Mapping[str, Any]]) -> tuple[Arm, ...]:
@@ -152,6 +237,7 @@ def _partial_arms(finals: Sequence[Mapping[str, Any]]) -> tuple[Arm, ...]:
                 dense_parameters=own[0]["dense_parameters"],
                 firing_rate=fmean(final["firing_rate"] for final in own),
                 seconds=fmean(final["seconds"] for final in own),
+                **_existing(own),
                 difference=fmean(paired) if compared else None,
                 difference_interval=half_interval(paired) if compared else None,
             )

@@ -9,6 +9,7 @@ from typing import Any
 
 from evospike.jobs.folder import RunFolder
 from evospike.report.charts import make_charts
+from evospike.report.connectivity import draw_layer
 from evospike.report.drawing import draw, legend
 from evospike.report.facts import RunFacts
 from evospike.report.figures import Chart
@@ -19,6 +20,28 @@ from evospike.report.rank_facts import RankFacts, gather_ranking
 from evospike.report.search_charts import TITLES, search_charts
 from evospike.report.search_facts import SearchFacts, gather_search, term_of
 from evospike.search.genome import Genome
+
+ALLOCATIONS: Mapping[str, str] = {
+    "erk": "by Erdős–Rényi with kernel sides (ERK)",
+    "er": "by Erdős–Rényi (ER)",
+    "uniform": "uniformly",
+}
+"""How the synapses are shared out between layers."""
+
+PRUNES: Mapping[str, str] = {
+    "magnitude": "magnitude",
+    "sign": "magnitude, half of them the smallest positive and half the smallest negative",
+    "taylor": "first-order Taylor terms",
+}
+"""How synapses are chosen that are lost."""
+
+GROWS: Mapping[str, str] = {
+    "gradient": "where the gradient is largest",
+    "momentum": "where the running average of the gradient is largest",
+    "random": "at random",
+    "unfired": "at random, first where none was before",
+}
+"""How positions are chosen where synapses grow."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +62,13 @@ def make_page(run: RunFolder) -> Page:
 
 
 def training_page(run: RunFolder) -> Page:
-    """Of evolve and train: the comparison, the evolution, the trainings, the network."""
+    """Of evolve and train: the comparison, the evolution, the trainings, their structure, the network."""
     facts = gather(run)
-    return Page("training.html", facts, make_charts(facts), _unless_finished(facts, _training_progress(facts)))
+    names: dict[str, Any] = {"allocations": ALLOCATIONS, "prunes": PRUNES, "grows": GROWS}
+    if facts.connectivity is not None:
+        layers = facts.connectivity.layers
+        names["pictures"] = [Trusted(draw_layer(layer, number)) for number, layer in enumerate(layers)]
+    return Page("training.html", facts, make_charts(facts), _unless_finished(facts, _training_progress(facts)), names)
 
 
 def search_page(run: RunFolder) -> Page:

@@ -9,7 +9,7 @@ from typing import Any
 from evospike.evolution.population import Candidate
 from evospike.evolution.store import Store
 from evospike.jobs.folder import RunFolder
-from evospike.report.facts import RunFacts, reading
+from evospike.report.facts import RunFacts, data_facts, reading
 from evospike.report.search_facts import read_generations, term_of
 
 ACCURACY = "accuracy"
@@ -76,8 +76,9 @@ def gather_ranking(run: RunFolder) -> RankFacts:
     recipe = run.recipe
     plan, result = run.read("plan.json"), run.read("result.json")
     with reading(run):
+        data = data_facts(recipe, result)
         scores = () if result is None else tuple(_score(row) for row in result["scores"])
-    return RankFacts(str(run.path), run.record, recipe, plan, result, _architectures(run), scores)
+    return RankFacts(str(run.path), run.record, recipe, plan, result, data, _architectures(run), scores)
 
 
 def _architectures(run: RunFolder) -> tuple[Candidate, ...]:

@@ -9,14 +9,14 @@ from typing import Any
 
 from evospike.core.errors import RunError
 from evospike.core.files import canonical_json
-from evospike.data.known import KNOWN
+from evospike.data.known import known_facts
 from evospike.evolution.ledger import WINNER
 from evospike.evolution.population import Candidate
 from evospike.evolution.settings import MAXIMISED
 from evospike.evolution.store import Recorded, Store
 from evospike.jobs.folder import RunFolder
 from evospike.jobs.recipe import Recipe
-from evospike.report.facts import RunFacts, reading
+from evospike.report.facts import RunFacts, data_facts, reading
 from evospike.search.genome import Genome
 from evospike.search.space import Space
 
@@ -84,9 +84,10 @@ def gather_search(run: RunFolder) -> SearchFacts:
     front = front_of(candidates, plane_objectives(recipe))
     chosen = next((c for c in candidates if (c.generation, c.index) == place), front[0] if front else None)
     with reading(run):
+        data = data_facts(recipe, result)
         genome = _genome(recipe, chosen) if result is None else _written_genome(result)
     side = image_side(recipe)
-    return SearchFacts(str(run.path), run.record, recipe, plan, result, generations, front, chosen, genome, side)
+    return SearchFacts(str(run.path), run.record, recipe, plan, result, data, generations, front, chosen, genome, side)
 
 
 def plane_objectives(recipe: Recipe) -> tuple[str, ...]:
@@ -117,7 +118,7 @@ def image_side(recipe: Recipe) -> tuple[int, int] | None:
     """Height and width that the network sees, of a data set that is known by name."""
     if recipe.data.image_size:
         return recipe.data.image_size, recipe.data.image_size
-    known = KNOWN.get(recipe.data.source)
+    known = known_facts(recipe.data)
     return None if known is None else (known.shape[1], known.shape[2])
 
 

@@ -69,24 +69,20 @@ def arms_chart(arms: Sequence[Arm]) -> Chart:
 def training_charts(trainings: Sequence[Training]) -> list[Chart]:
     """Curves of the final trainings and the firing rates of their layers."""
     found = [
-        curve_chart("training-loss", "loss", "training loss", trainings, lambda value: value),
-        curve_chart(
-            "validation", "validation_accuracy", "validation accuracy (%)", trainings, lambda value: 100 * value
-        ),
+        curve_chart("training-loss", "loss", "training loss", trainings),
+        curve_chart("validation", "validation_accuracy", "validation accuracy (%)", trainings, 100.0),
         rates_chart(trainings),
     ]
     return [chart for chart in found if chart is not None]
 
 
-def curve_chart(
-    name: str, key: str, title: str, trainings: Sequence[Training], scale: Callable[[float], float]
-) -> Chart | None:
-    """One quantity per epoch: a thin line per seed, a thick one for their mean."""
+def curve_chart(name: str, key: str, title: str, trainings: Sequence[Training], factor: float = 1.0) -> Chart | None:
+    """One quantity per epoch, times `factor`: a thin line per seed, a thick one for their mean."""
     data: list[Plain] = []
     ends: list[str] = []
     epochs: list[int] = []
-    for k, (arm, own) in enumerate(_by_arm(trainings).items()):
-        curves = [curve for training in own if (curve := _curve(training, key, scale))]
+    for k, (arm, own) in enumerate(by_arm(trainings).items()):
+        curves = [curve for training in own if (curve := curve_of(training, key, factor))]
         if not curves:
             continue
         colour, dash = f"@series{k % SERIES}", DASHES[k % len(DASHES)]
@@ -108,51 +104,45 @@ def curve_chart(
 
 
 def rates_chart(trainings: Sequence[Training]) -> Chart | None:
-    """Firing rate of every layer on the test images, mean over seeds, arms side by side."""
-    groups = _by_arm(trainings)
-    layers = list(dict.fromkeys(layer for training in trainings for layer in training.layer_rates))
+    """Firing rate of every layer on the test samples, mean over seeds."""
+    rates = {arm: _mean_rates(own) for arm, own in by_arm(trainings).items()}
+    return layers_chart("rates", "Firing rate by layer", "spikes per unit and step", rates)
+
+
+def layers_chart(name: str, what: str, title: str, values: Mapping[str, Mapping[str, float]]) -> Chart | None:
+    """A quantity of every layer as bars, arms side by side.
+
+    what: the quantity, as a sentence begins with it; title: of its axis. values: by arm, then by layer; an arm without
+    any keeps its place among the colours.
+    """
+    layers = list(dict.fromkeys(layer for own in values.values() for layer in own))
     if not layers:
         return None
-    data: list[Plain] = []
-    parts: list[str] = []
-    for k, (arm, own) in enumerate(groups.items()):
-        rates = []
-        for layer in layers:
-            seen = [training.layer_rates[layer] for training in own if layer in training.layer_rates]
-            rates.append(short(fmean(seen)) if seen else None)
-        known = [(rate, layer) for rate, layer in zip(rates, layers, strict=True) if rate is not None]
-        if known:
-            parts.append(f"{arm} from {min(known)[0]} in {min(known)[1]} to {max(known)[0]} in {max(known)[1]}")
-        data.append(
-            {
-                "type": "bar",
-                "name": safe(arm),
-                "x": [safe(layer) for layer in layers],
-                "y": rates,
-                "marker": {"color": f"@series{k % SERIES}"},
-                "hoverinfo": "text",
-                "hovertext": [
-                    f"{safe(arm)}, {safe(layer)}<br>{rate}" for layer, rate in zip(layers, rates, strict=True)
-                ],
-            }
-        )
+    data = [
+        _bars(arm, {layer: own.get(layer) for layer in layers}, f"@series{k % SERIES}")
+        for k, (arm, own) in enumerate(values.items())
+        if own
+    ]
     axes = {
         "xaxis": {**axis_of(), "type": "category", "showgrid": False},
-        "yaxis": {**axis_of("spikes per unit and step"), "rangemode": "tozero"},
+        "yaxis": {**axis_of(title), "rangemode": "tozero"},
     }
     layout = {**plain_layout(360, **axes), "barmode": "group", "bargap": 0.25}
-    return Chart("rates", f"Firing rate by layer: {'; '.join(parts)}.", tuple(data), layout)
+    parts = [f"{arm} from {_place(own, min)} to {_place(own, max)}" for arm, own in values.items() if own]
+    return Chart(name, f"{what}: {'; '.join(parts)}.", tuple(data), layout)
 
 
-def _by_arm(trainings: Iterable[Training]) -> dict[str, list[Training]]:
+def by_arm(trainings: Iterable[Training]) -> dict[str, list[Training]]:
+    """Trainings by arm, both in their order."""
     groups: dict[str, list[Training]] = {}
     for training in trainings:
         groups.setdefault(training.arm, []).append(training)
     return groups
 
 
-def _curve(training: Training, key: str, scale: Callable[[float], float]) -> dict[int, float]:
-    return {int(epoch["epoch"]) + 1: scale(epoch[key]) for epoch in training.epochs if finite(epoch.get(key))}
+def curve_of(training: Training, key: str, factor: float = 1.0) -> dict[int, float]:
+    """A quantity by epoch, from 1, times `factor`; epochs that did not record it are left out."""
+    return {int(epoch["epoch"]) + 1: factor * epoch[key] for epoch in training.epochs if finite(epoch.get(key))}
 
 
 def _seed_line(arm: str, curve: Mapping[int, float], colour: str) -> Plain:
@@ -166,3 +156,27 @@ def _seed_line(arm: str, curve: Mapping[int, float], colour: str) -> Plain:
         "legendgroup": safe(arm),
         "hoverinfo": "skip",
     }
+
+
+def _mean_rates(trainings: Sequence[Training]) -> dict[str, float]:
+    layers = dict.fromkeys(layer for training in trainings for layer in training.layer_rates)
+    return {layer: fmean(t.layer_rates[layer] for t in trainings if layer in t.layer_rates) for layer in layers}
+
+
+def _bars(arm: str, values: Mapping[str, float | None], colour: str) -> Plain:
+    heights = {safe(layer): short(value) for layer, value in values.items()}
+    return {
+        "type": "bar",
+        "name": safe(arm),
+        "x": list(heights),
+        "y": list(heights.values()),
+        "marker": {"color": colour},
+        "hoverinfo": "text",
+        "hovertext": [f"{safe(arm)}, {layer}<br>{height}" for layer, height in heights.items()],
+    }
+
+
+def _place(values: Mapping[str, float], choose: Callable[..., str]) -> str:
+    """The least or the most of some values, and its layer."""
+    layer = choose(values, key=values.__getitem__)
+    return f"{short(values[layer])} in {layer}"
