@@ -23,6 +23,7 @@ _HOMES = {
     "SpecBuilder": "evospike.models.spec",
     "Edge": "evospike.models.spec",
     "build": "evospike.models.build",
+    "sparsify": "evospike.sparse.learner",
     "load": "evospike.jobs.load",
     "EvospikeError": "evospike.core.errors",
 }
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from evospike.models.spec import NetworkSpec as NetworkSpec
     from evospike.models.spec import SpecBuilder as SpecBuilder
     from evospike.neurons.settings import NeuronSettings as NeuronSettings
+    from evospike.sparse.learner import sparsify as sparsify
 
 
 def __getattr__(name: str) -> Any:

@@ -11,18 +11,29 @@ the synapses born and lost since the last epoch. All that is random comes from s
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from evospike.core.rng import torch_stream
 from evospike.sparse import rules
-from evospike.sparse.masks import Masks, Prunable
+from evospike.sparse.masks import Masks, Prunable, attach
 from evospike.sparse.schedule import Schedule, make_schedule, one_shot_step
+from evospike.sparse.settings import SparseSettings
 
 MOMENTUM_DECAY = 0.9
 """Of the running average of gradients that `grow = "momentum"` ranks by."""
+
+
+def sparsify(net: nn.Module, density: float = 0.1, *, seed: int = 0, **settings: Any) -> StructureLearner:
+    """Make any torch module sparse, in place, and give what rewires it in a training loop.
+
+    settings: further fields of `SparseSettings`. Call it when initial values are drawn and the module is on its device.
+    Raises: SettingsError as `SparseSettings` and `masks.attach`.
+    """
+    return StructureLearner(attach(net, SparseSettings(density=density, **settings), seed))
 
 
 class StructureLearner:
