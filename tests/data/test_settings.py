@@ -7,7 +7,7 @@ import pytest
 
 from evospike.core.errors import SettingsError
 from evospike.core.settings import plain, read_settings
-from evospike.data.settings import AugmentSettings, DataSettings
+from evospike.data.settings import AugmentSettings, DataSettings, SimulatorSettings
 
 
 def test_defaults_and_round_trip() -> None:
@@ -50,3 +50,22 @@ def test_settings_do_not_import_torch() -> None:
         subprocess.run([sys.executable, "-c", code], check=False, env={"PYTHONPATH": ":".join(sys.path)}).returncode
         == 0
     )
+
+
+@pytest.mark.parametrize("source", ["digits-events", "nmnist", "dvsgesture"])
+def test_a_flip_that_changes_the_label_is_refused(source: str) -> None:
+    with pytest.raises(SettingsError, match=f"flipped samples of '{source}' have another label; set it to 0"):
+        DataSettings(source=source, augment=AugmentSettings(kind="basic"))
+    DataSettings(source=source, augment=AugmentSettings(kind="basic", flip=0.0))
+    DataSettings(source=source, augment=AugmentSettings(kind="none"))
+    DataSettings(source="cifar10dvs", augment=AugmentSettings(kind="basic"))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"noise_hz": 1e300}, {"loop_ms": 1e16}, {"threshold": 1e-9}, {"loops": 10**9}, {"samples": 10**6}]
+)
+def test_a_simulation_without_end_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(SettingsError, match=f"simulator.{next(iter(wrong))} is "):
+        SimulatorSettings(**wrong)
+    with pytest.raises(SettingsError, match="does not fit in memory; lower one of them"):
+        SimulatorSettings(sensor=1024, loops=1000, samples=100)

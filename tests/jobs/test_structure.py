@@ -14,17 +14,21 @@ from hypothesis import strategies as st
 
 import evospike
 from evospike.core.errors import SettingsError
-from evospike.core.files import load_tensors
+from evospike.core.files import load_tensors, save_tensors
 from evospike.evolution.records import Genotype, Request
+from evospike.jobs.attempt import stand_in_workshop
 from evospike.jobs.candidates import score_candidate
 from evospike.jobs.conduct import conduct
 from evospike.jobs.final import CONNECTIVITY, WEIGHTS, load_weights, train_arm
 from evospike.jobs.folder import RunFolder, create_run
 from evospike.jobs.genomes import model_of
+from evospike.jobs.inspection import dry_run, inspect_recipe
+from evospike.jobs.recipe import read_recipe
+from evospike.measure.accuracy import evaluate
 from evospike.models.network import Network
 from evospike.sparse.masks import summarise
 from evospike.sparse.picture import coarse
-from evospike.sparse.storage import unpack_state
+from evospike.sparse.storage import pack_state, unpack_state
 
 SHORT = ("training.epochs=1", "sparse.period_epochs=0.25")
 
@@ -60,12 +64,9 @@ def test_everything_composes(workshop, searched, tmp_path: Path, of: tuple[bool,
     else:
         assert (result["density"], result["structure"]) == (1.0, None)
 
-    (x, _labels), *_ = shop.batches(shop.task.validation)
-    again = shop.network("genetic", ("final", 0))
-    shop.structure(again, shop.recipe.sparse, ("final", 0))
-    load_weights(again, run.final_path("genetic", 0))
-    with torch.no_grad():
-        assert torch.equal(net.eval()(x), again.eval()(x))
+    again = evaluate(net, shop.batches(shop.task.open_test()))
+    assert (again.accuracy, again.loss) == (result["test_accuracy"], result["test_loss"])
+    assert again.spikes.layer_rates() == result["layer_rates"]
 
 
 @pytest.fixture(scope="module")
@@ -165,8 +166,72 @@ def test_settings_that_cannot_work(tiny, overrides: list[str], message: str) -> 
         tiny(*overrides)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["sparse.period_epochs=1.8"], r"longer than the part of the training that rewires, the first 0\.75 of its 2"),
+        (["sparse.layers=['nosuch=0.3']"], "'sparse.layers' has 'nosuch', which no layer is called"),
+        (["sparse.density=0.0001", "sparse.starved=refuse"], "leaves layer 'conv1.conv' without any synapse"),
+    ],
+)
+def test_a_structure_that_cannot_be_is_refused_before_anything_is_trained(
+    tiny, tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    recipe = tiny("sparse.density=0.3", "final.arms=['dense','genetic']", *overrides)
+    run = create_run("train", recipe, str(tmp_path / "run"))
+    with pytest.raises(SettingsError, match=message):
+        conduct(run, recipe, quiet=True)
+    assert not (run.path / "final").exists()
+    with pytest.raises(SettingsError, match=message):
+        dry_run(recipe, "train")
+
+
+@pytest.mark.parametrize(
+    ("verb", "override", "message"),
+    [
+        ("evolve", "encoding.kind=dense", "has no initial values to evolve; use train"),
+        ("search", "sparse.density=0.5", "scores untrained networks with all their synapses"),
+    ],
+)
+def test_verbs_refuse_what_they_cannot_do(tiny, tmp_path: Path, verb: str, override: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        create_run(verb, tiny(override), str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_plan_says_in_which_order_masked_layers_run(workshop) -> None:
+    free = workshop("encoding.contraction=two_stage").plan.contractions
+    assert set(free.values()) == {"two_stage"}
+    masked = workshop("encoding.contraction=two_stage", "sparse.density=0.3", "sparse.layers=['conv3.conv=1']").plan
+    assert masked.contractions == {**free, "conv2.conv": "materialise", "conv4.conv": "materialise"}
+    masked = workshop("encoding.contraction=two_stage", "sparse.density=0.3", "sparse.on=encodings").plan
+    assert masked.contractions == free
+
+
+def test_inspect_counts_what_is_masked(tiny) -> None:
+    weights = inspect_recipe(tiny("sparse.density=0.3", "sparse.layers=['*=0.5']"))
+    assert weights["density"] == pytest.approx(0.5, abs=0.01)
+    assert all(row["density"] == pytest.approx(0.5, abs=0.03) for row in weights["layers"] if row["macs_per_step"])
+    encodings = inspect_recipe(tiny("sparse.density=0.3", "sparse.on=encodings"))
+    assert encodings["prunable"] == encodings["encoding_parameters"] + 36 + 80  # and the stored stem and classifier
+    assert encodings["connection_density"] is None
+
+
+def test_files_of_shipped_sparse_recipes_are_small(tmp_path: Path) -> None:
+    """A tenth of the synapses: at most 15 % of the dense file, the small networks too."""
+    for name in ("digits-sparse", "digits-events-sparse"):
+        shop = stand_in_workshop(read_recipe(name), 2)
+        sizes = []
+        for arm in ("sparse", "dense"):
+            net = shop.network(arm, ("final", 0))
+            shop.structure(net, shop.arm(arm).sparse, ("final", 0))
+            save_tensors(tmp_path / f"{name}-{arm}", pack_state(net.state_dict()), {"arm": arm})
+            sizes.append((tmp_path / f"{name}-{arm}").stat().st_size)
+        assert sizes[0] <= 0.15 * sizes[1], name
+
+
 def test_a_period_that_fits_the_final_training_does_not_stop_short_ones(workshop) -> None:
-    shop = workshop("sparse.density=0.3", "sparse.period_epochs=2")
+    shop = workshop("sparse.density=0.3", "sparse.period_epochs=1.5")
     genotype = Genotype(("log10 spread of encoding", "log10 spread of genes"), (-0.5, -0.5))
     assert score_candidate(shop, Request("candidate", 0, 0, genotype, ("generation", 0))).status != "error"
 

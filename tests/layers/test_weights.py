@@ -17,6 +17,10 @@ class Outer(GeneratedWeight):
         self.a, self.b = nn.Parameter(torch.arange(1.0, outputs + 1)), nn.Parameter(torch.ones(inputs) * 2)
         self.formed = 0
 
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        return len(self.a), len(self.b)
+
     def form_weight(self) -> Tensor:
         self.formed += 1
         return torch.outer(self.a, self.b)

@@ -198,6 +198,10 @@ class Scaled(GeneratedWeight):
         self.scale = nn.Parameter(torch.ones((), dtype=torch.float64))
         self.formed = 0
 
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        return tuple(self.base.shape)
+
     def form_weight(self) -> Tensor:
         self.formed += 1
         return self.base * self.scale

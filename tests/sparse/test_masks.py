@@ -239,3 +239,14 @@ class TestSummary:
         found = summarise(net, QUARTER)
         assert found.connection_density is None
         assert found.density == 207 / 828
+
+
+def test_shared_weights_have_one_mask_and_frozen_ones_none() -> None:
+    first, second, frozen = nn.Linear(20, 20, bias=False), nn.Linear(20, 20, bias=False), nn.Linear(20, 20, bias=False)
+    second.weight = first.weight
+    frozen.weight.requires_grad_(False)
+    before = frozen.weight.clone()
+    masks = attach(nn.Sequential(first, second, frozen), SparseSettings(density=0.2), 0)
+    assert [tensor.name for tensor in masks.tensors] == ["0"]
+    assert int(first.weight.count_nonzero()) == int(first.mask.sum()) == 80
+    assert torch.equal(frozen.weight, before)

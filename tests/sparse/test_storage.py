@@ -89,7 +89,7 @@ def test_genetic_networks_come_back_whole(tiny, on: str) -> None:
     attach(net, SparseSettings(density=0.3, on=on), 0)
     packed = pack_state(net.state_dict())
     kinds = {name.split("/")[1] for name in packed if "second" in name and name.startswith("packed/")}
-    assert kinds == ({"bits", "shape"} if on == "weights" else {"bits", "shape", "values"})
+    assert kinds == ({"bits"} if on == "weights" else {"bits", "values"})
     assert same(unpack_state(packed), net.state_dict())
     shared = build(small32((3, 8, 8), 2, channels=(4, 4, 4, 4)))
     encode(shared, genes=2, kind="shared_tapE", skip_growing=False)
@@ -105,29 +105,32 @@ def test_what_would_be_lost_is_refused() -> None:
         pack_state({"a.weight": torch.zeros(3), "a.mask": mask})
 
 
-BITS, SHAPE, VALUES = "packed/bits/a.mask", "packed/shape/a.mask", "packed/values/a.weight"
+BITS, VALUES = "packed/bits/a.mask:3x4", "packed/values/a.weight"
+FULL = torch.tensor([255, 240], dtype=torch.uint8)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({SHAPE: None}, "'a.mask' has no usable shape"),
-        ({SHAPE: torch.tensor([3.0, 4.0])}, "no usable shape"),
-        ({SHAPE: torch.tensor([-3, -4])}, "no usable shape"),
-        ({SHAPE: torch.tensor([2**40, 2**40])}, r"'a.mask' has 2 bytes of torch.uint8 for \d+ positions"),
-        ({SHAPE: torch.tensor([3, 3])}, r"positions beyond its 9"),
+        ({BITS: None, "packed/bits/a.mask:": FULL}, r"'a.mask' has no usable shape \(''\)"),
+        ({BITS: None, "packed/bits/a.mask:3x-4": FULL}, r"no usable shape \('3x-4'\)"),
+        ({BITS: None, "packed/bits/a.mask:0x4": FULL}, r"no usable shape \('0x4'\)"),
+        ({BITS: None, f"packed/bits/a.mask:{10**9}x{10**9}": FULL}, r"'a.mask' has 2 bytes of torch.uint8 for \d+ po"),
+        ({BITS: None, "packed/bits/a.mask:3x3": FULL}, r"positions beyond its 9"),
         ({BITS: torch.tensor([255, 255], dtype=torch.int64)}, r"2 bytes of torch.int64"),
         ({BITS: torch.tensor([255, 255], dtype=torch.uint8)}, "positions beyond its 12"),
-        ({BITS: None}, "'a.mask' has no mask"),
+        ({BITS: None}, "'a.weight' has no mask"),
+        ({"packed/bits/a.mask:12": FULL}, "'a.mask' is there twice|values of shape"),
         ({VALUES: torch.ones(11)}, r"'a.weight' has values of shape \(11,\) for 12 positions"),
         ({VALUES: torch.ones(3, 4)}, r"values of shape \(3, 4\)"),
         ({"packed/values/b.weight": torch.ones(1)}, "'b.weight' has no mask"),
-        ({"packed/bits/b": torch.ones(1, dtype=torch.uint8)}, "'b' is not the name of a mask"),
+        ({"packed/bits/b": torch.ones(1, dtype=torch.uint8)}, "'b' is not the name and shape of a mask"),
         ({"a.weight": torch.ones(1)}, "'a.weight' is there twice"),
     ],
 )
 def test_damaged_files_are_refused(changes: dict, message: str) -> None:
     whole = pack_state({"a.weight": torch.ones(3, 4), "a.mask": torch.ones(3, 4, dtype=torch.bool)})
+    assert torch.equal(whole[BITS], FULL)
     damaged = {name: tensor for name, tensor in {**whole, **changes}.items() if tensor is not None}
     with pytest.raises(CheckpointError, match=message):
         unpack_state(damaged)
@@ -151,7 +154,7 @@ def test_mutated_files_give_our_error_or_a_state_dict() -> None:
             mutant[name] = tensor.clone()
             mutant[name][chance.randrange(len(tensor))] = chance.randrange(256)
         elif how == 3:
-            mutant[chance.choice([*whole, "packed/bits/", "packed/values/c", "packed/shape/c.mask"])] = tensor
+            mutant[chance.choice([*whole, "packed/bits/", "packed/values/c", "packed/bits/c.mask:2"])] = tensor
         try:
             unpacked = unpack_state(mutant)
         except CheckpointError:

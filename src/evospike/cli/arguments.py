@@ -9,13 +9,18 @@ import evospike
 from evospike.core.errors import SettingsError
 from evospike.core.settings import nearest
 
+SOURCES = (
+    "digits, cifar10, cifar100, imagenet, hub:ID, parquet:DIR, imagefolder:DIR; of event cameras cifar10dvs, "
+    "dvsgesture, nmnist, frames:DIR, tonic:NAME; simulated digits-events, cifar10-events"
+)
+
 # flag -> (section, field, type, help); those that are used most, everything else through --set
 FLAGS: dict[str, tuple[str, str, Any, str]] = {
     "--seed": ("run", "seed", int, "root of all randomness"),
     "--workers": ("run", "workers", int, "processes; does not change results"),
     "--threads": ("run", "threads", int, "CPU threads of each process"),
     "--device": ("run", "device", str, "auto, cpu, cuda or cuda:N"),
-    "--data": ("data", "source", str, "digits, cifar10, cifar100, imagenet, hub:ID, parquet:DIR or imagefolder:DIR"),
+    "--data": ("data", "source", str, SOURCES),
     "--epochs": ("training", "epochs", int, "epochs of each final training"),
     "--batch": ("training", "batch", int, "samples per training step"),
     "--genes": ("encoding", "genes", int, "number of genes"),
@@ -136,9 +141,7 @@ def _data(commands: Any) -> None:
     about = "data sets: what is there, what is in one, decode one into the cache"
     data = commands.add_parser("data", help=about, description=about)
     data.add_argument("action", help="list, info or cache")
-    data.add_argument(
-        "source", nargs="?", help="digits, cifar10, cifar100, imagenet, hub:ID, parquet:DIR, imagefolder:DIR"
-    )
+    data.add_argument("source", nargs="?", help=SOURCES)
     data.add_argument("--folder", default="", help="folder of local copies (default: $EVOSPIKE_DATA)")
     data.add_argument("--image-size", type=int, default=0, help="side in pixels to resize to")
     _common(data)

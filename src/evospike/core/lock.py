@@ -25,6 +25,10 @@ GUARD = ".run.lock.guard"
 _FIELDS = {"pid", "host", "boot", "started", "since", "token"}
 
 
+class HeldByOther(RunError):
+    """The folder belongs to a live process of this host, which will let go of it."""
+
+
 class RunLock:
     """Holds a run folder while used as a context manager.
 
@@ -80,7 +84,7 @@ class RunLock:
                 f"wait for it, or delete {self.path} if it is gone"
             )
         if _is_alive(owner):
-            raise RunError(f"{self._describe(owner)}; wait for it or stop it")
+            raise HeldByOther(f"{self._describe(owner)}; wait for it or stop it")
         self.path.unlink(missing_ok=True)
 
     def _describe(self, owner: dict[str, Any]) -> str:
@@ -99,7 +103,7 @@ class RunLock:
         except FileExistsError:
             owner = self._read()
             about = self._describe(owner) if owner else f"run folder {self.folder} was just taken"
-            raise RunError(f"{about}; wait for it or stop it") from None
+            raise HeldByOther(f"{about}; wait for it or stop it") from None
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()

@@ -13,6 +13,9 @@ EVENT_NAMED = ("cifar10dvs", "dvsgesture", "nmnist")
 SIMULATED = {"digits-events": "digits", "cifar10-events": "cifar10"}
 """Sources made by the event-camera simulator, and the images that it films."""
 
+DIRECTED = ("digits-events", "nmnist", "dvsgesture")
+"""Recordings whose label a mirror would change; images are up to the recipe."""
+
 EVENT_PREFIXES = ("frames", "tonic")
 
 NAMED = ("digits", "cifar10", "cifar100", "imagenet", *EVENT_NAMED, *SIMULATED)
@@ -84,6 +87,10 @@ class EventSettings(Settings):
         require(0.001 <= self.duration_ms <= 1e6, f"events.duration_ms is 0.001 to 1e6, given {self.duration_ms}")
 
 
+MOST_SAMPLES = 100_000_000
+"""Intensities, and events of noise, of one simulated recording."""
+
+
 @dataclass(frozen=True)
 class SimulatorSettings(Settings):
     """A simulated event camera that films a moving static image.
@@ -104,15 +111,24 @@ class SimulatorSettings(Settings):
     noise_hz: float = 0.1
 
     def validate(self) -> None:
-        require(4 <= self.sensor <= 1024, f"simulator.sensor is 4 to 1024 pixels, given {self.sensor}")
-        require(self.samples >= 4, f"simulator.samples must be at least 4, given {self.samples}")
-        require(self.loops >= 1, f"simulator.loops must be at least 1, given {self.loops}")
-        for name in ("shift", "loop_ms", "threshold"):
+        limits = {
+            "sensor": (4, 1024),
+            "shift": (0.01, 1024),
+            "loops": (1, 1000),
+            "loop_ms": (1, 1e6),
+            "samples": (4, 10_000),
+            "threshold": (0.01, 10),
+            "threshold_spread": (0, 10),
+            "noise_hz": (0, 1e4),
+        }
+        for name, (least, most) in limits.items():
             value = getattr(self, name)
-            require(value > 0, f"simulator.{name} must be positive, given {value}")
-        for name in ("threshold_spread", "noise_hz"):
-            value = getattr(self, name)
-            require(value >= 0, f"simulator.{name} must not be negative, given {value}")
+            require(least <= value <= most, f"simulator.{name} is {least:g} to {most:g}, given {value:g}")
+        pixels, seconds = self.sensor**2, self.loops * self.loop_ms / 1000
+        require(
+            pixels * self.loops * self.samples <= MOST_SAMPLES and pixels * seconds * self.noise_hz <= MOST_SAMPLES,
+            "simulator: a recording of that sensor, loops, samples and noise does not fit in memory; lower one of them",
+        )
 
 
 @dataclass(frozen=True)
@@ -167,8 +183,12 @@ class DataSettings(Settings):
         self._check_augmentation()
 
     def _check_augmentation(self) -> None:
-        """What is made for images is refused for recordings, and the other way round."""
+        """What is for images is refused for recordings, and the other way round; so are flips that change labels."""
         augment = self.augment
+        require(
+            self.source not in DIRECTED or augment.kind == "none" or augment.flip == 0,
+            f"augment.flip is {augment.flip:g}, but flipped samples of '{self.source}' have another label; set it to 0",
+        )
         if self.records_events:
             unfit = {"augment.kind 'strong'": augment.kind == "strong", "augment.resized_crop": augment.resized_crop}
             of, instead = "images", "use kind 'basic' with flip, roll and drop"

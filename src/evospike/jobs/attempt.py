@@ -53,6 +53,7 @@ def attempt(recipe: Recipe, images: int = 2) -> dict[str, Any]:
     recipe = replace(
         recipe,
         training=replace(recipe.training, epochs=1, batch=images, warmup_epochs=0.0),
+        sparse=replace(recipe.sparse, period_epochs=0.0),
         run=replace(recipe.run, path="eager"),
     )
     shop = stand_in_workshop(recipe, images)

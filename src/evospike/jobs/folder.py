@@ -73,8 +73,10 @@ class RunFolder:
 def create_run(verb: str, recipe: Recipe, output: str | None) -> RunFolder:
     """Make a new run folder with its record; `output` names it, else it is `runs/NAME-time`.
 
-    Raises: RunError when the folder exists and is not empty, or cannot be made.
+    Raises: SettingsError for a recipe that the verb has no use for; RunError when the folder exists and is not empty,
+    or cannot be made.
     """
+    recipe.check_for(verb)
     path = Path(output) if output else _fresh_path(recipe.name)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise RunError(

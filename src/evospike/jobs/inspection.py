@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from evospike.data.known import known_facts
@@ -11,13 +10,19 @@ from evospike.data.task import load_task
 from evospike.genetic.encode import encoded_parameters
 from evospike.jobs.architecture import spec_for
 from evospike.jobs.folder import resolved_threads
-from evospike.jobs.plan import estimated_bytes, estimated_seconds, resolve_device, training_count
+from evospike.jobs.plan import (
+    check_structure,
+    estimated_bytes,
+    estimated_seconds,
+    resolve_device,
+    synapse_quotas,
+    training_count,
+)
 from evospike.jobs.recipe import Recipe
 from evospike.jobs.spaces import estimate
-from evospike.models.counts import LayerCount, count_layers, macs_per_step, neuron_units
-from evospike.models.spec import NetworkSpec, Node
-from evospike.sparse.allocation import Quota, allocate, connection_density
-from evospike.sparse.settings import SparseSettings
+from evospike.models.counts import count_layers, macs_per_step, neuron_units
+from evospike.models.spec import NetworkSpec
+from evospike.sparse.allocation import connection_density
 
 BYTES_PER_CANDIDATE = 20_000
 """Room that a genome of usual size and its score take in the record."""
@@ -30,12 +35,17 @@ def spec_of(recipe: Recipe) -> NetworkSpec:
 
 
 def inspect_recipe(recipe: Recipe) -> dict[str, Any]:
-    """Parameters, synapses and layers of a recipe's network: the document of `evospike inspect`.
+    """Parameters, density and layers of a recipe's network: the document of `evospike inspect`.
 
-    synapses: of all convolution and linear weights, stored or generated, those that exist at any time.
+    prunable: numbers that may be missing, of what `sparse.on` says; density: the share of them that exists at any time.
+    connection_density: with layers weighted by their multiply-accumulates; None where encodings are masked, as it
+    follows from their values.
     """
     spec = spec_of(recipe)
-    quotas = synapse_quotas(spec, recipe.sparse)
+    quotas = synapse_quotas(recipe, spec)
+    densities = {name: quota.count / quota.weights for name, quota in quotas.items()}
+    prunable = sum(quota.weights for quota in quotas.values())
+    macs = {count.name: count.macs for count in count_layers(spec) if count.macs}
     encoded = encoded_parameters(spec, recipe.encoding)
     kinds = {layer.name: layer for layer in encoded.layers}
     layers = []
@@ -50,7 +60,7 @@ def inspect_recipe(recipe: Recipe) -> dict[str, Any]:
                     "encoding": own.kind if own else "dense",
                     "parameters": own.parameters if own else count.parameters,
                     "dense_parameters": count.parameters,
-                    "density": quotas[count.name].count / quotas[count.name].weights if count.macs else None,
+                    "density": densities.get(count.name),
                     "macs_per_step": count.macs,
                     "output_shape": list(count.output_shape),
                 }
@@ -67,38 +77,23 @@ def inspect_recipe(recipe: Recipe) -> dict[str, Any]:
         "dense_parameters": dense,
         "encoding_parameters": encoded.encodings,
         "gene_parameters": encoded.genes,
-        "synapses": sum(quota.count for quota in quotas.values()),
-        "density": recipe.sparse.density,
-        "connection_density": connection_density(
-            {name: quota.count / quota.weights for name, quota in quotas.items()},
-            {count.name: count.macs for count in count_layers(spec) if count.macs},
-        ),
+        "prunable": prunable,
+        "density": sum(quota.count for quota in quotas.values()) / prunable,
+        "connection_density": connection_density(densities, macs) if recipe.sparse.on == "weights" else None,
         "macs_per_step": macs_per_step(spec),
         "neurons": neuron_units(spec),
         "layers": layers,
     }
 
 
-def synapse_quotas(spec: NetworkSpec, sparse: SparseSettings) -> dict[str, Quota]:
-    """How many synapses each layer gets, masks on weights. Raises: SettingsError as `sparse.allocation.allocate`."""
-    shapes = {count.name: _weight_shape(spec[count.name], count) for count in count_layers(spec) if count.macs}
-    return allocate(shapes, replace(sparse, on="weights"))
-
-
-def _weight_shape(node: Node, count: LayerCount) -> tuple[int, ...]:
-    outputs = count.output_shape[0]
-    if count.op == "linear":
-        return outputs, count.weights // outputs
-    kernel = node.integer("kernel")
-    return outputs, count.weights // (outputs * kernel**2), kernel, kernel
-
-
 def dry_run(recipe: Recipe, verb: str) -> dict[str, Any]:
     """The plan of a run with estimates of time, memory and disk, nothing written and nothing trained."""
+    recipe.check_for(verb)
     if verb in ("search", "rank"):
         return _dry_search(recipe, verb)
     spec = spec_of(recipe)
     _, _, samples = _task_facts(recipe.data)
+    check_structure(recipe, spec, samples)
     device = resolve_device(recipe.run.device)
     threads = resolved_threads(recipe.run.threads)
     evolves = verb == "evolve"

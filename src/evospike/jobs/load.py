@@ -31,7 +31,8 @@ from evospike.sparse.masks import summarise
 class TrainedNetwork(nn.Module):
     """A trained network with the input normalisation of its task.
 
-    forward: normalised images (B, C, H, W) -> class scores (T, B, classes), as the bare `network` does.
+    forward: normalised images (B, C, H, W), or frames of counts (T, B, 2, H, W) -> class scores (T, B, classes), as
+    the bare `network` does.
     classes: names of the classes.
     """
 
@@ -52,12 +53,18 @@ class TrainedNetwork(nn.Module):
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Tensor:
-        """Class numbers (B,) of images (B, C, H, W): uint8 in 0..255, or floats in 0..1; not normalised."""
+        """Class numbers (B,) of images (B, C, H, W), uint8 in 0..255 or floats in 0..1, not normalised; of recordings,
+        counts (B, T, 2, H, W) of the network's size."""
+        if self.network.spec.events:
+            return self._predict(images.float().transpose(0, 1))
         scaled = images.float() / 255 if images.dtype == torch.uint8 else images
+        return self._predict((scaled - self.mean) / self.std)
+
+    def _predict(self, x: Tensor) -> Tensor:
         was_training = self.training
         self.eval()
         try:
-            return self.network.predict((scaled - self.mean) / self.std)
+            return self.network.predict(x)
         finally:
             self.train(was_training)
 

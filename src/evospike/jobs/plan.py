@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from evospike.core.errors import RunError
 from evospike.core.progress import tell
@@ -26,6 +27,9 @@ from evospike.models.counts import count_layers, macs_per_step, neuron_units
 from evospike.models.spec import NetworkSpec
 from evospike.neurons.fused import compiler_available
 from evospike.neurons.settings import Path
+from evospike.sparse.allocation import Quota, allocate
+from evospike.sparse.masks import prunable_tensors
+from evospike.sparse.schedule import make_schedule
 
 FUSED_FROM_SECONDS = 600.0
 """Estimated length of a job from which compiling the neurons (about 20 s, cold) pays."""
@@ -71,6 +75,7 @@ class Plan:
 def make_plan(recipe: Recipe, task: Task, *, evolves: bool) -> Plan:
     """Decide for a recipe on its data. Raises: SpecError, SettingsError, EncodingError, RunError (no such device)."""
     spec = spec_for(recipe.model, task.shape, len(task.classes), events=recipe.data.records_events)
+    check_structure(recipe, spec, len(task.train))
     device = resolve_device(recipe.run.device)
     threads = resolved_threads(recipe.run.threads)
     seconds = estimated_seconds(recipe, spec, len(task.train), device, threads, evolves=evolves)
@@ -111,15 +116,41 @@ def choose_path(wanted: str, seconds: float) -> Path:
     return "eager"
 
 
+def check_structure(recipe: Recipe, spec: NetworkSpec, samples: int) -> None:
+    """Refuse, before anything is trained, a structure that an arm could not have. Raises: SettingsError."""
+    if set(recipe.final.arms) == {"dense"}:
+        return
+    synapse_quotas(recipe, spec)
+    make_schedule(recipe.sparse, recipe.training.epochs, max(samples // recipe.training.batch, 1))
+
+
+def synapse_quotas(recipe: Recipe, spec: NetworkSpec) -> dict[str, Quota]:
+    """What is to exist of every prunable tensor of the recipe's own network, by name. Raises: SettingsError."""
+    tensors = prunable_tensors(_without_values(recipe, spec), recipe.sparse)
+    return allocate({tensor.name: tensor.shape for tensor in tensors}, recipe.sparse)
+
+
+def _without_values(recipe: Recipe, spec: NetworkSpec) -> nn.Module:
+    """The recipe's own network, encoded, that has shapes but no values."""
+    with torch.device("meta"):
+        return encode_with(build(spec, recipe.neuron, steps=recipe.model.steps), recipe.encoding)
+
+
 def contraction_orders(recipe: Recipe, spec: NetworkSpec) -> dict[str, str]:
-    """The order of every genetic layer for the batches of training (rule: `genetic.contraction`)."""
+    """The order of every genetic layer for the batches of training (rule: `genetic.contraction`).
+
+    A layer whose generated weight is masked has to form it.
+    """
     if recipe.encoding.kind == "dense":
         return {}
-    with torch.device("meta"):
-        net = encode_with(build(spec, recipe.neuron, steps=recipe.model.steps), recipe.encoding)
+    net = _without_values(recipe, spec)
     samples = recipe.training.batch * recipe.model.steps
     positions = {layer.name: samples * int(np.prod(layer.output_shape[1:])) for layer in count_layers(spec)}
-    return dict(plan_contractions(net, positions, force=recipe.encoding.contraction))
+    orders: dict[str, str] = dict(plan_contractions(net, positions, force=recipe.encoding.contraction))
+    if recipe.sparse.active and recipe.sparse.on == "weights":
+        masked = [name for name, quota in synapse_quotas(recipe, spec).items() if not quota.dense]
+        orders |= {name: "materialise" for name in masked if name in orders}
+    return orders
 
 
 def resolve_device(wanted: str) -> str:

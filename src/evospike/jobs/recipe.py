@@ -64,7 +64,7 @@ class Recipe(Settings):
             )
         period = self.sparse.period_epochs
         require(
-            not self.sparse.active or period <= self.training.epochs,
+            not self.sparse.active or self.sparse.method != "rewire" or period <= self.training.epochs,
             f"sparse.period_epochs is {period:g}, longer than the training of {self.training.epochs} epochs; lower it, "
             "or 0 to let it follow the training",
         )
@@ -84,6 +84,18 @@ class Recipe(Settings):
                 name in measured,
                 f"search.objectives names '{name}', which a search does not measure; {nearest(name, list(measured))}",
             )
+
+    def check_for(self, verb: str) -> None:
+        """Refuse what a verb cannot do with this recipe. Raises: SettingsError."""
+        require(
+            verb != "evolve" or self.encoding.kind != "dense" or self.evolution.mode == "random",
+            f"recipe '{self.name}' stores its weights (encoding.kind = 'dense') and has no initial values to evolve; "
+            "use train, or another encoding",
+        )
+        require(
+            verb != "search" or not self.sparse.active or self.scoring.score == "training",
+            "a search scores untrained networks with all their synapses; leave out the density here, give it to train",
+        )
 
     def starts_from_dense(self, arm: str) -> bool:
         """Whether an arm begins with an approximation of its trained dense twin."""

@@ -36,6 +36,11 @@ class GeneratedWeight(nn.Module, ABC):
         super().__init__()
         self.register_buffer("mask", None)
 
+    @property
+    @abstractmethod
+    def weight_shape(self) -> tuple[int, ...]:
+        """Shape of the weight, (out, in, *kernel), known without forming it."""
+
     @abstractmethod
     def form_weight(self) -> Tensor:
         """The weight before it is masked, as a differentiable float32 tensor, shape (out, in, *kernel)."""

@@ -28,7 +28,8 @@ MOMENTUM_DECAY = 0.9
 
 
 def sparsify(net: nn.Module, density: float = 0.1, *, seed: int = 0, **settings: Any) -> StructureLearner:
-    """Make any torch module sparse, in place, and give what rewires it in a training loop.
+    """Make the `nn.Conv2d`, `nn.Linear` and genetic layers of any torch module sparse, in place, and give what rewires
+    them in a training loop. Frozen weights stay as they are.
 
     settings: further fields of `SparseSettings`. Call it when initial values are drawn and the module is on its device.
     Raises: SettingsError as `SparseSettings` and `masks.attach`.

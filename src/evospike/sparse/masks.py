@@ -116,13 +116,20 @@ def attach(net: nn.Module, settings: SparseSettings, seed: int, key: tuple[Name,
 
 
 def prunable_tensors(net: nn.Module, settings: SparseSettings) -> Iterator[Prunable]:
-    """Every convolution and linear weight; with `on = "encodings"` trainable encodings in the place of weights that
-    are generated. A tensor that several layers share comes once."""
+    """Every weight of a two-dimensional convolution or linear layer that is generated or trained; with
+    `on = "encodings"` trainable encodings in the place of weights that are generated. A tensor that several layers
+    share comes once, with the first of them."""
     names = {id(parameter): name for name, parameter in net.named_parameters()}
     seen: set[int] = set()
     for name, layer in weighted_layers(net):
-        if settings.on == "weights" or not isinstance(layer, GeneratedWeight):
-            yield Prunable(name, layer, "weight", tuple(_weight_shape(layer)))
+        if not isinstance(layer, GeneratedWeight):
+            weight = weight_of(layer)
+            if weight.requires_grad and id(weight) not in seen:
+                seen.add(id(weight))
+                yield Prunable(name, layer, "weight", tuple(weight.shape))
+            continue
+        if settings.on == "weights":
+            yield Prunable(name, layer, "weight", layer.weight_shape)
             continue
         for encoding, shape in layer.encodings():
             if encoding.requires_grad and id(encoding) not in seen:
@@ -131,9 +138,8 @@ def prunable_tensors(net: nn.Module, settings: SparseSettings) -> Iterator[Pruna
                 yield Prunable(names[id(encoding)], net.get_submodule(owner), attribute, shape)
 
 
-@torch.no_grad()
-def _weight_shape(layer: nn.Module) -> torch.Size:
-    return weight_of(layer).shape
+def _weights(layer: nn.Module) -> int:
+    return prod(layer.weight_shape) if isinstance(layer, GeneratedWeight) else weight_of(layer).numel()
 
 
 def _first_graph(name: str, quota: Quota, settings: SparseSettings, generator: torch.Generator) -> Tensor:
@@ -211,7 +217,7 @@ def summarise(net: nn.Module, settings: SparseSettings) -> Summary:
     macs = {count.name: count.macs for count in counts if count.macs}
     prunable = list(prunable_tensors(net, settings))
     layers = tuple(_layer_density(tensor, macs.get(tensor.name, 0)) for tensor in prunable)
-    weights = {name: prod(_weight_shape(layer)) for name, layer in weighted_layers(net)}
+    weights = {name: _weights(layer) for name, layer in weighted_layers(net)}
     synapses = {name: _synapses(layer) for name, layer in weighted_layers(net)}
     parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
     stored = {tensor.name for tensor in prunable if tensor.generated is None and tensor.parameter.requires_grad}

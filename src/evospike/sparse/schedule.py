@@ -64,6 +64,6 @@ def _check_period(settings: SparseSettings, epochs: int, steps: int, total: int,
         raise SettingsError(f"{given} the training, {epochs} epochs; lower it, or 0 to let it follow the training")
     if steps > end:
         raise SettingsError(
-            f"{given} the part of the training that rewires, {settings.freeze:g} of {epochs} epochs; "
+            f"{given} the part of the training that rewires, the first {settings.freeze:g} of its {epochs} epochs; "
             "lower it, or set sparse.method=static to rewire nothing"
         )

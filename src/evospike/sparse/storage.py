@@ -3,9 +3,8 @@
 `pack_state` turns the `state_dict` of a masked network into plain tensors for safetensors, `unpack_state` turns them
 back. For every mask called NAME the packed tensors are
 
-    packed/bits/NAME      uint8, the flat mask, eight positions a byte, the first in the highest bit
-    packed/shape/NAME     int64, the shape of the mask
-    packed/values/TENSOR  the entries of the masked tensor under the mask, in order (a generated weight has none)
+    packed/bits/NAME:OxIxHxW  uint8, the flat mask of that shape, eight positions a byte, the first in the highest bit
+    packed/values/TENSOR      the entries of the masked tensor under the mask, in order (a generated weight has none)
 
 Everything else passes through. A tensor is taken to be zero outside its mask: at 10 % density it takes 0.1 + 1/32 of
 its float32 size.
@@ -23,7 +22,7 @@ from torch import Tensor
 from evospike.core.errors import CheckpointError
 from evospike.sparse.masks import masked_name
 
-BITS, SHAPE, VALUES = "packed/bits/", "packed/shape/", "packed/values/"
+BITS, VALUES = "packed/bits/", "packed/values/"
 
 
 def pack_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -37,8 +36,8 @@ def pack_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if mask.dtype != torch.bool or target is None:
             continue
         del packed[name]
-        packed[BITS + name] = torch.from_numpy(np.packbits(mask.cpu().numpy().reshape(-1)))
-        packed[SHAPE + name] = torch.tensor(mask.shape, dtype=torch.int64)
+        shape = "x".join(map(str, mask.shape))
+        packed[f"{BITS}{name}:{shape}"] = torch.from_numpy(np.packbits(mask.cpu().numpy().reshape(-1)))
         if target in state:
             packed[VALUES + target] = _present(target, packed.pop(target), mask)
     return packed
@@ -49,22 +48,21 @@ def unpack_state(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     Raises: CheckpointError for packed tensors that do not fit together.
     """
-    state = {name: tensor for name, tensor in packed.items() if not name.startswith((BITS, SHAPE, VALUES))}
+    state = {name: tensor for name, tensor in packed.items() if not name.startswith((BITS, VALUES))}
     used: set[str] = set()
-    for name in _names(packed, BITS):
+    for entry in _names(packed, BITS):
+        name, _, shape = entry.rpartition(":")
         target = masked_name(name)
         if target is None:
-            raise _damaged(name, "is not the name of a mask")
-        mask = _mask(name, packed)
-        used |= {BITS + name, SHAPE + name}
+            raise _damaged(entry, "is not the name and shape of a mask")
+        mask = _mask(name, _shape(name, shape), packed[BITS + entry])
         _add(state, name, mask)
         if VALUES + target in packed:
-            used.add(VALUES + target)
+            used.add(target)
             _add(state, target, _scattered(target, packed[VALUES + target], mask))
-    for prefix in (SHAPE, VALUES):
-        for name in _names(packed, prefix):
-            if prefix + name not in used:
-                raise _damaged(name, "has no mask")
+    for name in _names(packed, VALUES):
+        if name not in used:
+            raise _damaged(name, "has no mask")
     return state
 
 
@@ -96,17 +94,21 @@ def _scattered(name: str, values: Tensor, mask: Tensor) -> Tensor:
     return tensor
 
 
-def _mask(name: str, packed: Mapping[str, Tensor]) -> Tensor:
-    bits, shape = packed[BITS + name], packed.get(SHAPE + name)
-    if shape is None or shape.dtype != torch.int64 or shape.dim() != 1 or (shape < 1).any():
-        raise _damaged(name, "has no usable shape")
-    size = prod(shape.tolist())
+def _shape(name: str, text: str) -> list[int]:
+    sides = text.split("x")
+    if not all(side.isascii() and side.isdecimal() and len(side) < 12 and int(side) for side in sides):
+        raise _damaged(name, f"has no usable shape ('{text[:40]}')")
+    return [int(side) for side in sides]
+
+
+def _mask(name: str, shape: list[int], bits: Tensor) -> Tensor:
+    size = prod(shape)
     if bits.dtype != torch.uint8 or bits.dim() != 1 or len(bits) != (size + 7) // 8:
         raise _damaged(name, f"has {bits.numel()} bytes of {bits.dtype} for {size} positions")
     flat = np.unpackbits(bits.cpu().numpy())
     if flat[size:].any():
         raise _damaged(name, f"has positions beyond its {size}")
-    return torch.from_numpy(flat[:size].astype(bool)).view(shape.tolist())
+    return torch.from_numpy(flat[:size].astype(bool)).view(shape)
 
 
 def _damaged(name: str, what: str) -> CheckpointError:

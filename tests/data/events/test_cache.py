@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from evospike.core.errors import DataError
+from evospike.core.errors import DataError, RunError
+from evospike.core.lock import RunLock
 from evospike.data.cache import StoredSet, load_cached
 from evospike.data.events import cache as cache_module
 from evospike.data.events.cache import stored_events
@@ -227,6 +228,15 @@ def test_two_processes_make_one_set(formats: Any, monkeypatch: pytest.MonkeyPatc
     assert len(results) == 2
     assert _digests(results[0]) == _digests(results[1])
     assert not cameras[1].read
+
+
+def test_only_a_live_process_of_this_host_is_waited_for(formats: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_lock: RunLock) -> None:
+        raise RunError("cannot read the lock")
+
+    monkeypatch.setattr(RunLock, "acquire", refuse)
+    with pytest.raises(RunError, match="cannot read the lock"):
+        stored_events(Camera(formats.events).found, FRAMING)
 
 
 def test_unwritable_cache_falls_back_to_memory(

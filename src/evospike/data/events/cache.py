@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from evospike.core.errors import DataError, RunError
+from evospike.core.errors import DataError
 from evospike.core.files import write_json
-from evospike.core.lock import RunLock
+from evospike.core.lock import HeldByOther, RunLock
 from evospike.core.progress import tell
 from evospike.core.settings import plain
 from evospike.data.ahead import ahead
@@ -96,7 +96,7 @@ def _alone(building: Path) -> Iterator[None]:
         try:
             lock.acquire()
             break
-        except RunError as error:
+        except HeldByOther as error:
             if not told:
                 tell(f"waiting for another process that builds this cache ({error})")
             told = True

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from evospike.core.errors import DataError
 from evospike.core.settings import plain
 from evospike.data.cache import StoredSet, StoredSplit
 from evospike.data.events.recording import Recording, checked
@@ -57,6 +58,12 @@ def _read(split: StoredSplit, first_row: int, name: str, settings: SimulatorSett
     rows = first_row + part * PART + torch.arange(len(images))
     sensor = (settings.sensor, settings.sensor)
     recordings = simulate(images, rows, settings, SEED)
+    for recording, row in zip(recordings, rows.tolist(), strict=True):
+        if not len(recording.t):
+            raise DataError(
+                f"the simulated camera sees nothing move in image {row} of '{SIMULATED[name]}'; "
+                "lower simulator.threshold or raise simulator.shift"
+            )
     return [
         checked(recording, sensor, f"{name}, recording {row}")
         for recording, row in zip(recordings, rows.tolist(), strict=True)
