@@ -68,7 +68,7 @@ def test_a_found_architecture_transfers_to_other_images(evospike, found: Path) -
         (["search", "--set", "space.inputs=[5]"], "'inputs' may hold 2, 3 and 4, given 5"),
         (["search", "--set", "search.objectives=['latency']"], "names 'latency', which a search does not measure"),
         (["search", "--set", "search.objectives=['accuracy']"], "names 'accuracy', which a search does not measure"),
-        (["search", "--set", "scoring.max_operations=2"], "200 times: more operations than max_operations = 2"),
+        (["search", "--set", "scoring.max_operations=2"], "2000 times: more operations than max_operations = 2"),
         (["search", "--set", "dissimilarity.batch=1"], "batch"),
         (["search", "--set", "data.image_size=9"], "halve an image of 9x9"),
         (["search", "--set", "space.motif_file=nowhere.toml"], "nowhere.toml"),

@@ -52,15 +52,6 @@ def test_settings_do_not_import_torch() -> None:
     )
 
 
-@pytest.mark.parametrize("source", ["digits-events", "nmnist", "dvsgesture"])
-def test_a_flip_that_changes_the_label_is_refused(source: str) -> None:
-    with pytest.raises(SettingsError, match=f"flipped samples of '{source}' have another label; set it to 0"):
-        DataSettings(source=source, augment=AugmentSettings(kind="basic"))
-    DataSettings(source=source, augment=AugmentSettings(kind="basic", flip=0.0))
-    DataSettings(source=source, augment=AugmentSettings(kind="none"))
-    DataSettings(source="cifar10dvs", augment=AugmentSettings(kind="basic"))
-
-
 @pytest.mark.parametrize(
     "wrong", [{"noise_hz": 1e300}, {"loop_ms": 1e16}, {"threshold": 1e-9}, {"loops": 10**9}, {"samples": 10**6}]
 )

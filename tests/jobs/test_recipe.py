@@ -124,3 +124,13 @@ def test_the_dry_run_counts_what_will_be_trained(tiny) -> None:
     assert evolving["final_epochs"] == training["final_epochs"] == 2 * 2
     assert training["candidate_epochs"] == 0
     assert evolving["training_samples"] == 160
+
+
+@pytest.mark.parametrize("source", ["digits-events", "nmnist", "dvsgesture"])
+def test_a_flip_that_changes_the_label_is_refused(source: str) -> None:
+    given = [f"data.source={source}", "model.steps=10", "data.augment.kind=basic"]
+    with pytest.raises(SettingsError, match=f"flipped samples of '{source}' have another label; set it to 0"):
+        read_recipe("digits", given)
+    read_recipe("digits", [*given, "data.augment.flip=0"])
+    read_recipe("digits", [*given, "data.augment.kind=none"])
+    read_recipe("digits", ["data.source=cifar10dvs", "model.steps=10", "data.augment.kind=basic"])

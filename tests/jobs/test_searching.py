@@ -81,7 +81,7 @@ def test_bounds_hold_and_impossible_ones_say_which(tiny, searched, tmp_path: Pat
     with Store.open(run.store_path) as store:
         assert all(one.score.terms["parameters"] <= bound for one in store.scores())
     recipe = tiny("scoring.max_parameters=10")
-    with pytest.raises(SettingsError, match="200 times: more parameters than max_parameters = 10"):
+    with pytest.raises(SettingsError, match="2000 times: more parameters than max_parameters = 10"):
         conduct(create_run("search", recipe, str(tmp_path / "none")), recipe, quiet=True)
 
 

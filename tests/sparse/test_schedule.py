@@ -60,7 +60,10 @@ def test_nothing_is_rewired_where_it_should_not_be(changes: dict) -> None:
 def test_a_period_that_is_longer_than_the_training_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"'sparse.period_epochs' of 11 is longer than the training, 10 epochs"):
         make_schedule(SparseSettings(density=0.1, period_epochs=11), 10, 7)
-    with pytest.raises(SettingsError, match=r"of 8 is longer than the part of the training that rewires, 0.75 of 10"):
+    with pytest.raises(
+        SettingsError,
+        match=r"of 8 is longer than the part of the training that rewires, the first 0.75 of its 10 epochs",
+    ):
         make_schedule(SparseSettings(density=0.1, period_epochs=8), 10, 7)
     assert make_schedule(SparseSettings(density=0.1, period_epochs=11, method="static"), 10, 7).end == 0
 

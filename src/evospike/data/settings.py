@@ -113,7 +113,7 @@ class SimulatorSettings(Settings):
     def validate(self) -> None:
         limits = {
             "sensor": (4, 1024),
-            "shift": (0.01, 1024),
+            "shift": (1e-9, 1024),
             "loops": (1, 1000),
             "loop_ms": (1, 1e6),
             "samples": (4, 10_000),
@@ -183,12 +183,8 @@ class DataSettings(Settings):
         self._check_augmentation()
 
     def _check_augmentation(self) -> None:
-        """What is for images is refused for recordings, and the other way round; so are flips that change labels."""
+        """What is made for images is refused for recordings, and the other way round."""
         augment = self.augment
-        require(
-            self.source not in DIRECTED or augment.kind == "none" or augment.flip == 0,
-            f"augment.flip is {augment.flip:g}, but flipped samples of '{self.source}' have another label; set it to 0",
-        )
         if self.records_events:
             unfit = {"augment.kind 'strong'": augment.kind == "strong", "augment.resized_crop": augment.resized_crop}
             of, instead = "images", "use kind 'basic' with flip, roll and drop"

@@ -11,7 +11,7 @@ from typing import Any
 
 from evospike.core.errors import SettingsError
 from evospike.core.settings import Settings, merge, nearest, parse_override, plain, read_settings, require
-from evospike.data.settings import DataSettings
+from evospike.data.settings import DIRECTED, DataSettings
 from evospike.evolution.settings import EvolutionSettings, PopulationSettings
 from evospike.genetic.settings import EncodingSettings, WiringSettings
 from evospike.jobs.settings import OWN, FinalSettings, RankSettings, RunSettings, ScoringSettings
@@ -67,6 +67,12 @@ class Recipe(Settings):
             not self.sparse.active or self.sparse.method != "rewire" or period <= self.training.epochs,
             f"sparse.period_epochs is {period:g}, longer than the training of {self.training.epochs} epochs; lower it, "
             "or 0 to let it follow the training",
+        )
+        augment = self.data.augment
+        require(
+            self.data.source not in DIRECTED or augment.kind == "none" or augment.flip == 0,
+            f"data.augment.flip is {augment.flip:g}, but flipped samples of '{self.data.source}' have another label; "
+            "set it to 0",
         )
         frames = self.data.events.frames
         require(
