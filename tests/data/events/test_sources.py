@@ -17,7 +17,7 @@ from evospike.core.errors import DataError, MissingExtra
 from evospike.data.catalogue import build_cache, describe, list_sources
 from evospike.data.events.framing import to_frames
 from evospike.data.known import KNOWN, known_facts
-from evospike.data.settings import DataSettings, EventSettings, SimulatorSettings
+from evospike.data.settings import AugmentSettings, DataSettings, EventSettings, SimulatorSettings
 from evospike.data.task import ImageSet, Task, load_task, measured_normalisation, proxy_subset
 
 DVS128 = (128, 128)
@@ -397,7 +397,8 @@ def test_cifar10_events_film_the_images(tmp_path: Path, pictures: Any, png: Any,
     folder = tmp_path / "cifar10"
     write_parquet(folder / "train-0.parquet", [png(p) for p in pictures(30)], [i % 10 for i in range(30)])
     write_parquet(folder / "test-0.parquet", [png(p) for p in pictures(10, seed=1)], list(range(10)))
-    settings = DataSettings(source="cifar10-events", folder=str(tmp_path), simulator=SimulatorSettings(sensor=8))
+    camera, varied = SimulatorSettings(sensor=8), AugmentSettings(roll=1)  # rolling is for recordings, not for images
+    settings = DataSettings(source="cifar10-events", folder=str(tmp_path), simulator=camera, augment=varied)
     task = load_task(settings, 0)
     assert (task.shape, task.simulated, task.split) == ((2, 8, 8), True, "official train/test")
     assert (len(task.train) + len(task.validation), len(task.open_test())) == (30, 10)

@@ -14,7 +14,7 @@ from evospike.data.events.simulated import find_simulated
 from evospike.data.events.source import FoundEvents
 from evospike.data.events.tonic import find_tonic
 from evospike.data.locate import data_folder, filled_folder, find, given_folder
-from evospike.data.settings import SIMULATED, DataSettings
+from evospike.data.settings import SIMULATED, AugmentSettings, DataSettings
 
 _DISTRIBUTED = {"cifar10dvs": find_cifar10dvs, "dvsgesture": find_gesture, "nmnist": find_nmnist}
 
@@ -42,6 +42,6 @@ def _simulated(name: str, settings: DataSettings) -> FoundEvents:
     still = SIMULATED[name]
     if still == "digits":
         return find_simulated(name, partial(stored_digits, 0), "digits", "the shipped digits", settings.simulator)
-    found = find(dataclasses.replace(settings, source=still))
+    found = find(dataclasses.replace(settings, source=still, augment=AugmentSettings()))
     images = partial(stored_set, found, 0)
     return find_simulated(name, images, found.fingerprint, found.where, settings.simulator)
