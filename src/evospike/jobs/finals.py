@@ -62,7 +62,8 @@ class _StepBar:
 def _train_here(
     shop: Workshop, run: RunFolder, job: Job, spreads: Mapping[str, float] | None, stop: Stop, *, quiet: bool
 ) -> None:
-    steps = max(len(shop.task.train) // shop.recipe.training.batch, 1) * shop.recipe.training.epochs
+    training = shop.recipe.training
+    steps = training.steps_per_epoch(len(shop.task.train)) * training.epochs
     with bar(f"train {job[0]}", steps, "steps", quiet=quiet) as shown:
         train_arm(shop, run, *job, spreads, hooks=[_StepBar(shown, stop)], notify=shown.note)
 

@@ -93,7 +93,7 @@ def dry_run(recipe: Recipe, verb: str) -> dict[str, Any]:
         return _dry_search(recipe, verb)
     spec = spec_of(recipe)
     _, _, samples = _task_facts(recipe.data)
-    check_structure(recipe, spec, samples)
+    check_structure(recipe, spec, samples, evolves=verb == "evolve")
     device = resolve_device(recipe.run.device)
     threads = resolved_threads(recipe.run.threads)
     evolves = verb == "evolve"

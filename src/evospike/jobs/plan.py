@@ -75,7 +75,7 @@ class Plan:
 def make_plan(recipe: Recipe, task: Task, *, evolves: bool) -> Plan:
     """Decide for a recipe on its data. Raises: SpecError, SettingsError, EncodingError, RunError (no such device)."""
     spec = spec_for(recipe.model, task.shape, len(task.classes), events=recipe.data.records_events)
-    check_structure(recipe, spec, len(task.train))
+    check_structure(recipe, spec, len(task.train), evolves=evolves)
     device = resolve_device(recipe.run.device)
     threads = resolved_threads(recipe.run.threads)
     seconds = estimated_seconds(recipe, spec, len(task.train), device, threads, evolves=evolves)
@@ -83,7 +83,7 @@ def make_plan(recipe: Recipe, task: Task, *, evolves: bool) -> Plan:
         device=device,
         threads=threads,
         path=choose_path(recipe.run.path, seconds),
-        contractions=contraction_orders(recipe, spec) if evolves or set(recipe.final.arms) != {"dense"} else {},
+        contractions=contraction_orders(recipe, spec) if trains_own(recipe, evolves=evolves) else {},
         spec=spec.to_json(),
         data={"train": task.train.digest(), "validation": task.validation.digest()},
         versions=versions(device),
@@ -116,12 +116,16 @@ def choose_path(wanted: str, seconds: float) -> Path:
     return "eager"
 
 
-def check_structure(recipe: Recipe, spec: NetworkSpec, samples: int) -> None:
+def trains_own(recipe: Recipe, *, evolves: bool) -> bool:
+    """Whether a run trains anything but dense twins, so that the recipe's encoding and structure matter."""
+    return evolves or set(recipe.final.arms) != {"dense"}
+
+
+def check_structure(recipe: Recipe, spec: NetworkSpec, samples: int, *, evolves: bool) -> None:
     """Refuse, before anything is trained, a structure that an arm could not have. Raises: SettingsError."""
-    if set(recipe.final.arms) == {"dense"}:
-        return
-    synapse_quotas(recipe, spec)
-    make_schedule(recipe.sparse, recipe.training.epochs, max(samples // recipe.training.batch, 1))
+    if trains_own(recipe, evolves=evolves):
+        synapse_quotas(recipe, spec)
+        make_schedule(recipe.sparse, recipe.training.epochs, recipe.training.steps_per_epoch(samples))
 
 
 def synapse_quotas(recipe: Recipe, spec: NetworkSpec) -> dict[str, Quota]:

@@ -128,8 +128,7 @@ class Trainer:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches of an epoch; a set smaller than a batch is one batch."""
-        return max(len(self.source) // self.training.batch, 1)
+        return self.training.steps_per_epoch(len(self.source))
 
     @property
     def total_steps(self) -> int:

@@ -41,6 +41,10 @@ class TrainingSettings(Settings):
     channels_last: bool = True
     checkpoint_minutes: float = 5.0
 
+    def steps_per_epoch(self, samples: int) -> int:
+        """Whole batches of an epoch; a set smaller than a batch is one batch."""
+        return max(samples // self.batch, 1)
+
     def validate(self) -> None:
         require(self.epochs >= 1, f"'epochs' must be at least 1, given {self.epochs}")
         require(self.batch >= 2, f"'batch' must be at least 2 (batch norm), given {self.batch}")
