@@ -29,7 +29,7 @@ def test_list_sources(tmp_path: Path, small_parquet: Path, monkeypatch: pytest.M
 
 def test_describe_digits() -> None:
     facts = describe(DataSettings(validation=0.0))
-    assert facts["splits"]["train"]["images"] == 1438
+    assert facts["splits"]["train"]["samples"] == 1438
     assert sum(facts["splits"]["test"]["per_class"]) == 359
     assert facts["cache"] is None
     assert facts["shape"] == [1, 8, 8]

@@ -80,7 +80,7 @@ def _event_facts(task: Task) -> dict[str, Any]:
 
 
 def _described(images: ImageSet, classes: int) -> dict[str, Any]:
-    return {"images": len(images), "per_class": images.class_counts(classes), "digest": images.digest()}
+    return {"samples": len(images), "per_class": images.class_counts(classes), "digest": images.digest()}
 
 
 def _cache_facts(task: Task) -> dict[str, Any]:
