@@ -332,3 +332,11 @@ def test_the_state_is_all_that_is_needed(tiny, hand) -> None:
         assert first.learner.epoch_record() == second.learner.epoch_record()
         with pytest.raises(KeyError):
             second.learner.restore(5, {})
+
+
+@pytest.mark.parametrize(
+    ("method", "at", "first"), [("rewire", 0.75, 0), ("static", 0.75, 0), ("one_shot", 0.5, 5), ("one_shot", 1.0, 11)]
+)
+def test_a_graph_is_settled_once_it_has_its_final_number_of_synapses(tiny, hand, method, at, first: int) -> None:
+    learner = hand(tiny(), SparseSettings(density=0.3, method=method, one_shot_at=at), epochs=2).learner
+    assert [learner.settled(step) for step in range(11)] == [step >= first for step in range(11)]

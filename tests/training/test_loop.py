@@ -237,6 +237,64 @@ def test_other_checkpoint_times_give_the_same_result(trainer, tmp_path: Path) ->
     assert bits(often) == bits(seldom) == bits(never)
 
 
+ACCURACIES = (0.5, 0.75, 0.75)
+"""On validation images, by epoch: the second is best, the third no better."""
+
+
+@pytest.fixture
+def judged(tiny_net, tiny_source, roles, settings) -> Callable[..., Trainer]:
+    """A training whose validation accuracies are known beforehand."""
+
+    def make(
+        folder: Path | None = None, hook: StopAt | None = None, accuracies: tuple[float, ...] = ACCURACIES, **more: Any
+    ) -> Trainer:
+        def validate(net: torch.nn.Module) -> dict[str, float]:
+            made.seen.append({name: tensor.clone() for name, tensor in net.state_dict().items()})
+            return {"validation_accuracy": accuracies[made.step // 2 - 1]}
+
+        options = {"validate": validate, "folder": folder, "structure": more.pop("structure", None)}
+        net = more.pop("net", None) or tiny_net()
+        made = Trainer(net, tiny_source(), settings(**more), roles, hooks=[hook] if hook else [], **options)
+        made.seen = []
+        return made
+
+    return make
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+@pytest.mark.parametrize(("accuracies", "best"), [(ACCURACIES, 1), ((0.9, 0.1, 0.5), 0), ((0.1, 0.2, 0.3), 2)])
+def test_the_best_epoch_on_validation_is_kept_where_that_is_asked(judged, ema: float, accuracies, best: int) -> None:
+    made = judged(keep="best", ema=ema, accuracies=accuracies)
+    made.run()
+    final = made.net.state_dict()
+    assert all(torch.equal(final[name], value) for name, value in made.seen[best].items())
+    last = judged(ema=ema, accuracies=accuracies)
+    last.run()
+    final = last.net.state_dict()
+    assert all(torch.equal(final[name], value) for name, value in made.seen[2].items()), "and does not change training"
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_the_best_epoch_survives_an_end_after_any_step(judged, tmp_path: Path, ema: float) -> None:
+    unbroken = judged(keep="best", ema=ema)
+    unbroken.run()
+    for step in range(1, 7):
+        folder = tmp_path / str(step)
+        with pytest.raises(Interrupted):
+            judged(folder, StopAt(step, Interrupted(2)), keep="best", ema=ema).run()
+        resumed = judged(folder, keep="best", ema=ema)
+        resumed.run()
+        assert bits(resumed) == bits(unbroken), step
+
+
+def test_the_best_epoch_is_one_at_the_final_density(judged, tiny_net) -> None:
+    net = tiny_net()
+    made = judged(net=net, structure=Recorder(net), keep="best", accuracies=(0.9, 0.5, 0.4))
+    made.run()
+    final = made.net.state_dict()
+    assert all(torch.equal(final[name], value) for name, value in made.seen[1].items())
+
+
 class Recorder:
     """A structure that notes when it is called, zeroes some gradients and skips every third update."""
 
@@ -261,6 +319,9 @@ class Recorder:
     def epoch_record(self) -> dict[str, float]:
         self.calls.append("epoch")
         return {"density": 0.25}
+
+    def settled(self, step: int) -> bool:
+        return step > 2
 
     def finish(self) -> None:
         self.calls.append(("finish", {name: p.detach().clone() for name, p in self.net.named_parameters()}))

@@ -68,6 +68,10 @@ class Recipe(Settings):
             f"sparse.period_epochs is {period:g}, longer than the training of {self.training.epochs} epochs; lower it, "
             "or 0 to let it follow the training",
         )
+        require(
+            self.training.keep == "last" or self.data.validation > 0,
+            "training.keep = 'best' chooses the epoch by validation images; set data.validation above 0",
+        )
         augment = self.data.augment
         require(
             self.data.source not in DIRECTED or augment.kind == "none" or augment.flip == 0,

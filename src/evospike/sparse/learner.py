@@ -94,6 +94,10 @@ class StructureLearner:
         self._born = self._lost = 0
         return record
 
+    def settled(self, step: int) -> bool:
+        """Whether the graph after `step` steps has its final number of synapses: until `one_shot` prunes, it has not."""
+        return self._one_shot is None or self._one_shot <= min(step, self._total - 1)
+
     def finish(self) -> None:
         """The training is over and the network has its final weights."""
         if self._one_shot == self._total:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -77,6 +78,10 @@ class Structure(Protocol):
         """Called at the end of each epoch: numbers for the history."""
         ...
 
+    def settled(self, step: int) -> bool:
+        """Whether the network after `step` steps has as many weights as it will end with."""
+        ...
+
     def finish(self) -> None:
         """Called when the network has its final weights."""
         ...
@@ -91,7 +96,8 @@ class Structure(Protocol):
 
 
 class Trainer:
-    """Trains a network; after `run` the network has its final weights (the averaged ones when `ema` is on).
+    """Trains a network; after `run` the network has its final weights (the averaged ones when `ema` is on, those of the
+    best epoch when `keep` says so and `validate` gives a `validation_accuracy`).
 
     roles: what each parameter is for (see `make_optimiser`). validate: called in eval mode after each epoch, its
     numbers join the history. structure: what changes which weights exist; None: all always do. folder: where
@@ -120,6 +126,8 @@ class Trainer:
         self.step = 0
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=self._device)
         self._seconds = 0.0
+        self._best: dict[str, Tensor] = {}
+        self._best_accuracy = 0.0
         self._saved_at = time.monotonic()
         self._structure = structure
         if structure is not None:
@@ -147,7 +155,9 @@ class Trainer:
         except Interrupted:
             self._save()
             raise
-        if self.average is not None:
+        if self._best:
+            self.net.load_state_dict(self._best)
+        elif self.average is not None:
             self.average.keep()
         if self._structure is not None:
             self._structure.finish()
@@ -213,6 +223,7 @@ class Trainer:
             seen = self._validated(self._validate)
             self._check_validation(seen)
             record.update(seen)
+            self._keep_if_best(seen)
         self.history.epochs.append({**record, "seconds": self._seconds})
         self._loss_sum.zero_()
         self._seconds = 0.0
@@ -223,6 +234,17 @@ class Trainer:
             return dict(validate(self.net))
         with self.average.applied():
             return dict(validate(self.net))
+
+    def _keep_if_best(self, seen: Mapping[str, float]) -> None:
+        """Remember the weights that were validated, when no earlier epoch was as good."""
+        settled = self._structure is None or self._structure.settled(self.step)
+        if self.training.keep != "best" or not settled or "validation_accuracy" not in seen:
+            return
+        if self._best and seen["validation_accuracy"] <= self._best_accuracy:
+            return
+        self._best_accuracy = seen["validation_accuracy"]
+        with nullcontext() if self.average is None else self.average.applied():
+            self._best = {name: tensor.detach().clone() for name, tensor in self.net.state_dict().items()}
 
     def _check_validation(self, seen: Mapping[str, float]) -> None:
         for name, value in seen.items():
@@ -235,8 +257,11 @@ class Trainer:
         averages = {} if self.average is None else {f"average/{k}": v for k, v in self.average.tensors.items()}
         moments = {f"optimiser/{k}": v for k, v in optimiser_tensors(self.optimiser, self.net).items()}
         structure = {} if self._structure is None else {f"structure/{k}": v for k, v in self._structure.state().items()}
-        state = {**averages, **moments, **structure, "loss_sum": self._loss_sum}
+        best = {f"best/{name}": tensor for name, tensor in self._best.items()}
+        state = {**averages, **moments, **structure, **best, "loss_sum": self._loss_sum}
         record: dict[str, Any] = {"step": self.step, "history": self.history.epochs, "seconds": self._seconds}
+        if best:
+            record["best_accuracy"] = self._best_accuracy
         save_checkpoint(self.folder, self.step, Checkpoint(self.net.state_dict(), state, record))
         self._saved_at = time.monotonic()
 
@@ -265,6 +290,8 @@ class Trainer:
         self.step = int(checkpoint.record["step"])
         if self._structure is not None:
             self._structure.restore(self.step, _part(state, "structure/"))
+        self._best = _part(state, "best/")
+        self._best_accuracy = float(checkpoint.record.get("best_accuracy", 0.0))
         self.history.epochs = list(checkpoint.record["history"])
         self._seconds = float(checkpoint.record["seconds"])
 
