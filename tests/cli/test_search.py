@@ -40,6 +40,19 @@ def test_the_same_search_has_the_same_digest(evospike, recipe: Path, found: Path
     assert said.document["digest"] == json.loads((found / "result.json").read_text())["digest"]
 
 
+def test_several_searches_are_one_document_and_a_table(evospike, recipe: Path, found: Path) -> None:
+    document = evospike("search", recipe, "-o", "twice", "--json", "--quiet", *SPACE, "--seeds", "2").document
+    first, second = document["seeds"]
+    assert first["digest"] == json.loads((found / "result.json").read_text())["digest"]
+    assert document["score"] == pytest.approx((first["score"] + second["score"]) / 2)
+    said = evospike("resume", "twice")
+    assert said.code == 0
+    rows = {line.split()[0]: line for line in said.out.splitlines() if line[:4].strip() in ("0", "1", "mean")}
+    assert f"{second['score']:.6g}" in rows["1"]
+    assert [name for name, row in rows.items() if "the cells above" in row] == [str(document["winner_seed"])]
+    assert f"{document['score']:.6g} ± {document['interval']:.3g}" in rows["mean"]
+
+
 def test_train_takes_the_architecture_and_keeps_the_recipe(evospike, recipe: Path, found: Path) -> None:
     said = evospike("train", recipe, "--model", found, "-o", "run", "--json", "--epochs", 1, "--arms", "dense")
     assert said.code == 0, said.err
@@ -73,6 +86,7 @@ def test_a_found_architecture_transfers_to_other_images(evospike, found: Path) -
         (["search", "--set", "data.image_size=9"], "halve an image of 9x9"),
         (["search", "--set", "space.motif_file=nowhere.toml"], "nowhere.toml"),
         (["train", "digits", "--model", "nowhere"], "no run folder or genome file at 'nowhere'"),
+        (["search", "--seeds", "0"], "'seeds' must be at least 1, given 0"),
         (["rank", "--set", "rank.genomes=2"], "'genomes' must be at least 3"),
     ],
 )

@@ -11,7 +11,7 @@ import torch
 import evospike
 from evospike.core.errors import CheckpointError, RunError
 from evospike.jobs.folder import RunFolder, create_run
-from evospike.jobs.load import evaluate_run, load
+from evospike.jobs.load import load
 
 
 @pytest.fixture
@@ -37,13 +37,6 @@ def test_predictions_give_the_measured_accuracy(trained, workshop) -> None:
     assert net(torch.zeros(3, 1, 8, 8)).shape == (2, 3, 10)
 
 
-def test_evaluation_repeats_the_result(trained) -> None:
-    run, result = trained
-    document = evaluate_run(run.path, device="cpu")
-    for key in ("test_accuracy", "firing_rate", "parameters", "dense_parameters", "density", "digest"):
-        assert document[key] == result[key]
-
-
 def test_every_arm_can_be_loaded(evolved) -> None:
     run, result = evolved
     counts = {arm["arm"]: arm["parameters"] for arm in result["arms"]}
@@ -62,8 +55,6 @@ def test_runs_that_have_not_begun_or_not_finished_say_how_to_go_on(tiny, copy, t
     fresh = create_run("train", tiny(), str(tmp_path / "fresh"))
     with pytest.raises(RunError, match=r"has not begun; continue it with: evospike resume .*fresh"):
         load(fresh.path)
-    with pytest.raises(RunError, match=r"is not finished; continue it with: evospike resume .*fresh"):
-        evaluate_run(fresh.path)
     (copy.final_path("genetic", 0) / "result.json").unlink()
     with pytest.raises(RunError, match=r"training of 'genetic' \(seed 0\) is not finished; continue with"):
         load(copy.path)
@@ -72,6 +63,26 @@ def test_runs_that_have_not_begun_or_not_finished_say_how_to_go_on(tiny, copy, t
 def test_damaged_weights_are_refused(copy) -> None:
     weights = copy.final_path("genetic", 0) / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
-    for use in (load, evaluate_run):
-        with pytest.raises(CheckpointError, match=r"weights.safetensors"):
-            use(copy.path)
+    with pytest.raises(CheckpointError, match=r"weights.safetensors"):
+        load(copy.path)
+
+
+def test_weights_that_are_gone_or_of_another_training_are_refused(copy, evolved) -> None:
+    weights = copy.final_path("genetic", 0) / "weights.safetensors"
+    shutil.copy(evolved[0].final_path("genetic", 0) / "weights.safetensors", weights)
+    with pytest.raises(
+        RunError, match=r"weights of 'genetic' \(seed 0\) are not those of its result; train it again: "
+    ):
+        load(copy.path)
+    weights.unlink()
+    with pytest.raises(
+        RunError, match=r"weights of 'genetic' \(seed 0\) are gone; make them again with: evospike resu"
+    ):
+        load(copy.path)
+
+
+def test_runs_without_trained_networks_say_what_to_give(tiny, tmp_path: Path) -> None:
+    for verb, advice in (("search", "train what it found: evospike train"), ("rank", "give a run of train or evolve")):
+        run = create_run(verb, tiny(), str(tmp_path / verb))
+        with pytest.raises(RunError, match=rf"\({verb}\) has no trained network; {advice}"):
+            load(run.path)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from evospike.core.statistics import half_interval
 from evospike.jobs.folder import RunFolder
-from evospike.jobs.results import describe, half_interval, summarise, table
+from evospike.jobs.results import describe, summarise, table
 
 
 def final(arm: str, repeat: int, accuracy: float, **changes: Any) -> dict[str, Any]:
@@ -16,6 +17,7 @@ def final(arm: str, repeat: int, accuracy: float, **changes: Any) -> dict[str, A
         "arm": arm,
         "repeat": repeat,
         "test_accuracy": accuracy,
+        "test_loss": 1.0 - accuracy,
         "firing_rate": 0.1 * (repeat + 1),
         "parameters": 50 if arm == "genetic" else 100,
         "dense_parameters": 100,
@@ -46,25 +48,17 @@ def document(tiny):
     return make
 
 
-def test_half_intervals_by_hand() -> None:
-    assert half_interval([1.0]) is None
-    assert half_interval([1.0, 3.0]) == pytest.approx(12.706 * 2**0.5 / 2**0.5)
-    assert half_interval([1.0, 2.0, 3.0]) == pytest.approx(4.303 / 3**0.5)
-    assert half_interval([0.5] * 4) == 0.0
-    alternating = [0.0, 1.0] * 10  # sample variance 5/19, degrees of freedom beyond the list
-    assert half_interval(alternating) == pytest.approx(1.96 * (5 / 19 / 20) ** 0.5)
-
-
 def test_arms_their_means_and_their_paired_differences(document) -> None:
     genetic, dense = document()["arms"]
     assert genetic["test_accuracy"] == pytest.approx(0.8)
-    assert genetic["interval"] == pytest.approx(4.303 * 0.1 / 3**0.5)
+    assert genetic["interval"] == pytest.approx(4.30265 * 0.1 / 3**0.5, rel=1e-5)
     assert genetic["seeds"] == [0.8, 0.9, 0.7]
+    assert genetic["std"] == pytest.approx(0.1)
     assert (genetic["firing_rate"], genetic["seconds"]) == (pytest.approx(0.2), 3.0)
     assert "difference" not in genetic
     # differences 0.05, 0.05, 0.2: mean 0.1, sample deviation 0.0866
     assert dense["difference"] == pytest.approx(0.1)
-    assert dense["difference_interval"] == pytest.approx(4.303 * 0.0075**0.5 / 3**0.5)
+    assert dense["difference_interval"] == pytest.approx(4.30265 * 0.0075**0.5 / 3**0.5, rel=1e-5)
 
 
 def test_the_document_is_about_the_first_arm(document) -> None:
@@ -80,6 +74,30 @@ def test_the_document_is_about_the_first_arm(document) -> None:
     assert "winner" not in document(study=None)
 
 
+def test_spread_and_seeds_of_the_first_arm_are_at_the_top(document) -> None:
+    found = document()
+    assert found["test_accuracy_std"] == pytest.approx(0.1)
+    assert found["interval"] == pytest.approx(4.30265 * 0.1 / 3**0.5, rel=1e-5)
+    assert found["seeds"][1] == {
+        "seed": 1,
+        "test_accuracy": 0.9,
+        "test_loss": pytest.approx(0.1),
+        "firing_rate": pytest.approx(0.2),
+        "connection_density": 1.0,
+        "seconds": 3.0,
+        "weights": "genetic1",
+    }
+    assert [seed["seed"] for seed in found["seeds"]] == [0, 1, 2]
+    assert [seed["test_accuracy"] for seed in found["seeds"]] == found["arms"][0]["seeds"]
+
+
+def test_one_seed_has_no_spread(tiny) -> None:
+    found = summarise(RunFolder(Path("/x"), {}), tiny(), [FINALS[0], FINALS[3]], None)
+    assert (found["test_accuracy"], found["test_accuracy_std"], found["interval"]) == (0.8, None, None)
+    assert [seed["weights"] for seed in found["seeds"]] == ["genetic0"]
+    assert [arm["std"] for arm in found["arms"]] == [None, None]
+
+
 def test_the_digest_depends_on_history_and_weights_only(document) -> None:
     base = document()["digest"]
     later = [{**item, "seconds": 99.0, "history": [{**item["history"][0], "seconds": 1.0}]} for item in FINALS]
@@ -93,7 +111,7 @@ def test_the_digest_depends_on_history_and_weights_only(document) -> None:
 def test_the_table_says_what_is_not_significant(document, tiny) -> None:
     text = table(document())
     assert "80.00 ± 24.84 %" in text
-    assert "dense minus genetic, paired: +10.00 ± 21.52 points (not significant)" in text
+    assert "dense minus genetic, paired: +10.00 ± 21.51 points (not significant)" in text
     single = summarise(RunFolder(Path("/x"), {}), tiny(), [FINALS[0], FINALS[3]], None)
     assert "dense minus genetic, paired: +5.00 points (one seed)" in table(single)
 
@@ -116,3 +134,44 @@ def test_what_is_missing_is_shown_where_something_is(document) -> None:
 def test_every_result_says_what_it_was_measured_on(document, simulated: bool, words: str) -> None:
     facts = {"name": "digits-events", "split": "fixed", "simulated": simulated, "notes": []}
     assert describe({**document(), "data": facts}).splitlines()[0] == f"data: {words}"
+
+
+def searched_document(scores: list[float]) -> dict[str, Any]:
+    seeds = [
+        {"seed": k, "score": score, "parameters": 1000 + k, "operations": 20000 + k, "candidates": 8}
+        for k, score in enumerate(scores)
+    ]
+    return {
+        "run": "/somewhere",
+        "score": sum(scores) / len(scores),
+        "interval": half_interval(scores),
+        "parameters": 1000 if len(scores) == 1 else 1000.5,
+        "operations": 20000 if len(scores) == 1 else 20000.5,
+        "candidates": 8,
+        "candidates_per_second": 3.25,
+        "winner_seed": scores.index(max(scores)),
+        "winner": {"genome": {"cells": [{"motif": "FE", "links": [{"operation": "conv3"}]}]}},
+        "seeds": seeds,
+        "digest": "ab",
+    }
+
+
+def test_one_search_is_told_in_one_line_also_of_an_older_document() -> None:
+    found = searched_document([812.5])
+    line = "score 812.5, 1,000 parameters, 20,000 operations, 8 candidates at 3.25 a second"
+    assert describe(found).splitlines()[:2] == ["cell 0: FE         conv3", line]
+    for name in ("seeds", "winner_seed", "interval"):
+        del found[name]
+    assert describe(found).splitlines()[1] == line
+
+
+def test_several_searches_are_a_table_with_their_mean_and_the_one_that_is_shown() -> None:
+    lines = describe(searched_document([800.0, 840.0])).splitlines()
+    rows = [line.split() for line in lines[2:6]]
+    assert rows == [
+        ["seed", "score", "parameters", "operations", "candidates"],
+        ["0", "800", "1,000", "20,000", "8"],
+        ["1", "840", "1,001", "20,001", "8", "the", "cells", "above"],
+        ["mean", "820", "±", "254", "1,000", "20,000"],  # 12.706 * 20
+    ]
+    assert lines[-1] == "train it: evospike train RECIPE --model /somewhere"

@@ -5,22 +5,47 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+import signal
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from evospike.core.errors import EvospikeError, RunError, SettingsError
+from evospike.core.errors import EvospikeError, Interrupted, RunError, SettingsError, StoreError
+from evospike.core.files import digest_json
+from evospike.core.settings import plain
+from evospike.evolution.ledger import Event
+from evospike.evolution.records import Genotype, Request, Score
+from evospike.evolution.settings import PopulationSettings
 from evospike.evolution.store import Store
 from evospike.jobs.conduct import conduct
 from evospike.jobs.folder import RunFolder, create_run, open_run
 from evospike.jobs.genomes import read_model
 from evospike.jobs.inspection import dry_run, inspect_recipe
 from evospike.jobs.load import load
+from evospike.jobs.plan import Plan
+from evospike.jobs.scoring import score_architecture
+from evospike.jobs.searching import PROBES, show_scores, with_own_draws
+from evospike.jobs.spaces import estimate
+from evospike.jobs.workshop import Workshop
 from evospike.models.counts import dense_parameters
 from evospike.search.decode import decode
 from evospike.search.genome import Genome
+
+
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory: pytest.TempPathFactory, tiny):
+    """Two finished searches of one run, and their result."""
+    recipe = tiny("search.seeds=2")
+    run = create_run("search", recipe, str(tmp_path_factory.mktemp("runs") / "twice"))
+    return run, conduct(run, recipe, quiet=True)
+
+
+def records(run: RunFolder, seed: int):
+    with Store.open(run.store_path_of(seed)) as store:
+        return store.scores(), store.values(), store.digest()
 
 
 def test_the_document(searched) -> None:
@@ -39,6 +64,156 @@ def test_the_document(searched) -> None:
     assert result["score"] == pytest.approx(max(sum(drawn[:2]) / 2, sum(drawn[2:]) / 2))
     (best,) = result["front"]
     assert best["terms"]["score"] == max(one.score.terms["score"] for one in scores if one.request.kind == "candidate")
+    assert (result["score_std"], result["interval"], result["winner_seed"]) == (None, None, 0)
+    (seed,) = result["seeds"]
+    shared = ("score", "parameters", "operations", "firing_rate", "candidates", "digest")
+    assert seed == {"seed": 0, "winner": result["winner"]["genome"], **{name: result[name] for name in shared}}
+
+
+def test_the_first_of_several_searches_is_the_search_alone(searched, twice) -> None:
+    run, result = searched
+    assert twice[1]["seeds"][0] == result["seeds"][0]
+    assert records(twice[0], 0)[1:] == records(run, 0)[1:]
+    assert records(run, 0)[2] == result["digest"]
+
+
+def test_a_record_does_not_say_how_many_searches_there_are(twice) -> None:
+    """Records of releases that knew one search only are gone on with."""
+    names = plain(PopulationSettings()).keys()
+    for seed in (0, 1):
+        assert records(twice[0], seed)[1]["study"]["settings"].keys() == names
+
+
+def test_the_document_of_several_searches(twice) -> None:
+    run, result = twice
+    first, second = result["seeds"]
+    for name in ("score", "parameters", "operations", "firing_rate"):
+        assert result[name] == pytest.approx((first[name] + second[name]) / 2)
+    spread = abs(first["score"] - second["score"])
+    assert result["score_std"] == pytest.approx(spread / 2**0.5)
+    assert result["interval"] == pytest.approx(12.706 * spread / 2)
+    best = result["seeds"][result["winner_seed"]]
+    assert best["score"] == max(first["score"], second["score"])
+    assert best["winner"] == result["winner"]["genome"]
+    assert [first["digest"], second["digest"]] == [records(run, seed)[2] for seed in (0, 1)]
+    assert result["digest"] == digest_json([first["digest"], second["digest"]])
+    genome = Genome.from_json(read_model(run.path))
+    spec = decode(genome, (1, 8, 8), 10)
+    assert (spec.digest(), dense_parameters(spec)) == (result["winner"]["network"], best["parameters"])
+    candidates = [one.score.terms for one in records(run, result["winner_seed"])[0] if one.request.kind == "candidate"]
+    assert [member["terms"] for member in result["front"]] == [max(candidates, key=lambda terms: terms["score"])]
+
+
+def test_searches_are_independent_but_see_the_same_batches(twice) -> None:
+    (one, facts, _), (other, others, _) = records(twice[0], 0), records(twice[0], 1)
+    assert facts[PROBES] == others[PROBES]
+    assert facts["study"]["seed"] != others["study"]["seed"]
+    assert not {item.request.genotype.values for item in one[:4]} & {item.request.genotype.values for item in other[:4]}
+
+
+def test_a_further_search_draws_initial_values_of_its_own(twice) -> None:
+    run, _ = twice
+    recorded = records(run, 1)[0][0]
+    shop = Workshop.open(run.recipe, Plan.from_plain(run.read("plan.json")))
+    own = replace(recorded.request, draw_key=(*recorded.request.draw_key, "search", 1))
+    assert score_architecture(shop, own).terms == recorded.score.terms
+    assert score_architecture(shop, recorded.request).terms["score"] != recorded.score.terms["score"]
+
+
+def test_requests_are_renamed_for_the_evaluation_alone() -> None:
+    genotype = Genotype(("gene",), (0.0,))
+    requests = [Request("finalist", 2, k, genotype, ("finalist", k)) for k in range(3)]
+    seen: list[tuple[str | int, ...]] = []
+
+    def evaluate(asked):
+        for request in reversed(asked):
+            seen.append(request.draw_key)
+            yield request, Score("ok", terms={"score": float(request.index)}), 1
+
+    given = list(with_own_draws(evaluate, 7)(requests))
+    assert seen == [("finalist", k, "search", 7) for k in (2, 1, 0)]
+    assert [(request, score.terms["score"]) for request, score, _ in given] == [(requests[k], k) for k in (2, 1, 0)]
+    assert with_own_draws(evaluate, 0) is evaluate
+
+
+@pytest.mark.parametrize(
+    "scored", [pytest.param(0, marks=pytest.mark.slow), 3, pytest.param(9, marks=pytest.mark.slow)]
+)
+def test_a_stop_in_the_second_search_changes_nothing(
+    twice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scored: int
+) -> None:
+    done, result = twice
+    run = _copy(done, tmp_path / "stopped")
+    run.store_path_of(1).unlink()
+    record, left = Store.record_score, iter(range(scored))
+
+    def record_some(store: Store, *what) -> None:
+        if next(left, None) is None:
+            raise Interrupted(signal.SIGTERM)
+        record(store, *what)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "record_score", record_some)
+        with pytest.raises(Interrupted):
+            conduct(run, run.recipe, quiet=True)
+    assert len(records(run, 1)[0]) == scored
+    again = conduct(run, run.recipe, quiet=True)
+    assert {name: again[name] for name in ("digest", "seeds", "winner", "front", "winner_seed", "interval")} == {
+        name: result[name] for name in ("digest", "seeds", "winner", "front", "winner_seed", "interval")
+    }
+
+
+def test_a_search_does_not_go_on_with_the_record_of_another(twice, tmp_path: Path) -> None:
+    run = _copy(twice[0], tmp_path / "copy")
+    shutil.copy(run.store_path_of(0), run.store_path_of(1))
+    with pytest.raises(StoreError, match=r"study-1\.sqlite belongs to another study \(seed: 0 -> \d+\)"):
+        conduct(run, run.recipe, quiet=True)
+    run.store_path_of(1).write_bytes(b"not a record")
+    with pytest.raises(StoreError, match=r"study-1\.sqlite"):
+        conduct(run, run.recipe, quiet=True)
+
+
+@pytest.mark.slow
+def test_workers_do_not_change_several_searches(twice, tiny, tmp_path: Path) -> None:
+    recipe = tiny("search.seeds=2", "run.workers=2")
+    two = conduct(create_run("search", recipe, str(tmp_path / "two")), recipe, quiet=True)
+    assert (two["digest"], two["seeds"]) == (twice[1]["digest"], twice[1]["seeds"])
+
+
+@pytest.mark.slow
+def test_the_best_search_is_the_best_in_the_first_objective(tiny, tmp_path: Path) -> None:
+    recipe = tiny("search.seeds=3", "search.objectives=['energy']", "search.generations=1", "search.finalists=0")
+    run = create_run("search", recipe, str(tmp_path / "run"))
+    result = conduct(run, recipe, quiet=True)
+    least = [min(item.score.terms["energy"] for item in records(run, seed)[0]) for seed in range(3)]
+    assert result["winner_seed"] == least.index(min(least))
+    assert result["winner"]["terms"]["energy"] == min(least)
+
+
+class Position:
+    """A bar that remembers where it was moved."""
+
+    def __init__(self) -> None:
+        self.places: list[float] = []
+
+    def reach(self, done: float) -> None:
+        self.places.append(done)
+
+    def say(self, **facts: str) -> None:
+        self.said = facts
+
+
+def test_the_bar_counts_what_is_recorded_and_what_arrives() -> None:
+    bar = Position()
+    show = show_scores(bar, "score")
+    show(Event("generation", 0, 4, 4, replayed=True))
+    for done in (3, 4):  # two of four were recorded
+        show(Event("score", 1, done, 4, score=Score("ok", terms={"score": float(done)})))
+    show(Event("generation", 1, 4, 4))
+    show(Event("winner", 1, 1, 1, replayed=True))
+    show(Event("score", 0, 1, 4, score=Score("ok", terms={"score": 2.0})))  # of the next search
+    assert bar.places == [4, 7, 8, 8, 9]
+    assert bar.said == {"generation": "0", "best": "4"}
 
 
 @pytest.mark.slow
@@ -160,6 +335,20 @@ def test_a_dry_run_counts_candidates(tiny) -> None:
     assert plan["candidates"] == 4 + 4 + 4
     assert plan["estimated_memory_bytes"] > 0
     assert dry_run(tiny(), "rank")["candidates"] == 5
+
+
+def test_estimates_are_of_all_searches(tiny) -> None:
+    once, thrice = (dry_run(tiny(f"search.seeds={seeds}"), "search") for seeds in (1, 3))
+    for name, factor in {"candidates": 3, "estimated_disk_bytes": 3, "estimated_memory_bytes": 1}.items():
+        assert thrice[name] == factor * once[name]
+    seconds = [estimate(tiny(f"search.seeds={n}"), (1, 8, 8), 10, 160, ranks=False).seconds for n in (1, 3)]
+    assert seconds[1] == pytest.approx(3 * seconds[0])
+    assert dry_run(tiny("search.seeds=3"), "rank")["candidates"] == 5
+
+
+def test_no_search_at_all_is_refused(tiny) -> None:
+    with pytest.raises(SettingsError, match=r"\[search\] 'seeds' must be at least 1, given 0"):
+        tiny("search.seeds=0")
 
 
 def _copy(run: RunFolder, path: Path) -> RunFolder:

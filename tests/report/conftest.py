@@ -433,3 +433,226 @@ def _rank_result(name: str) -> dict[str, Any]:
         "digest": "6" * 32,
         "wall_seconds": 61.0,
     }
+
+
+@pytest.fixture
+def make_evaluated(make_run: Callable[..., MadeRun]) -> Callable[..., MadeRun]:
+    """Make the folder of a training whose networks were evaluated.
+
+    arms: those evaluated. robustness: protocol, full or none. classes: how many. digest: of the weights evaluated,
+    None for the run's own. names: whether layers, classes, models and changes have names that hold markup.
+    """
+
+    def make(
+        *,
+        arms: Sequence[str] = ("genetic",),
+        robustness: str = "protocol",
+        classes: int = 10,
+        digest: str | None = None,
+        hostile: bool = False,
+        **parts: Any,
+    ) -> MadeRun:
+        run = make_run("train", hostile=hostile, **parts)
+        name = HOSTILE if hostile else ""
+        seeds = run.recipe.final.seeds
+        documents = [_evaluated_arm(arm, place, seeds, robustness, classes, name) for place, arm in enumerate(arms)]
+        own = str((run.folder.read("result.json") or {}).get("digest"))
+        document = {
+            "run": str(run.path),
+            "recipe": run.recipe.name,
+            "verb": "train",
+            "data": {"name": "digits", "split": "stratified", "simulated": False, "notes": []},
+            **documents[0],
+            "arms": documents,
+            "classes": [f"{k}{name}" for k in range(classes)],
+            "wall_seconds": 12.5,
+            "digest": digest or own,
+        }
+        run.folder.write("evaluation.json", document)
+        return run
+
+    return make
+
+
+def _evaluated_arm(arm: str, place: int, seeds: int, robustness: str, classes: int, name: str) -> dict[str, Any]:
+    """The document of one arm; every number depends on its place, so that no two arms are alike."""
+    grown, steps = 1.0 + 0.25 * place, 4
+    accuracies = ACCURACIES[arm][:seeds]
+    accuracy = float(np.mean(accuracies))
+    energy = _energies(grown, name)
+    found = {
+        "arm": arm + name,
+        "samples": 359,
+        "steps": steps,
+        "test_accuracy": accuracy,
+        "test_accuracy_std": 0.01 if seeds > 1 else None,
+        "test_accuracy_interval": 0.0248 if seeds > 1 else None,
+        "top5_accuracy": 0.99,
+        "test_loss": 0.31 * grown,
+        "parameters": 27962 + place,
+        "dense_parameters": 65834,
+        "encoding_parameters": 20000 + place,
+        "gene_parameters": 400,
+        "stored_parameters": 7562,
+        "active_parameters": 27000 + place,
+        "density": 0.5 * grown,
+        "synapse_density": 0.41 * grown,
+        "connection_density": 0.43 * grown,
+        "bytes_on_disk": 123456 + place,
+        "bytes_in_memory": 113456.0 + place,
+        "dense_bytes_in_memory": 264000,
+        "firing_rate": 0.125 * grown,
+        "spikes_per_sample": 1234.5 * grown,
+        "synaptic_operations": 76543.25 * grown,
+        "accumulates": 65432.0 * grown,
+        "multiply_accumulates": 11111.25 * grown,
+        "membrane_updates": 9876.0,
+        "activation_sparsity": 0.875,
+        "connection_sparsity": 0.5625,
+        "dead_units": 0.0625,
+        "saturated_units": 0.03125,
+        "accuracy_by_step": [accuracy - 0.1 * (steps - 1 - t) for t in range(steps)],
+        "confusion": [[9 + place if k == j else int((k + j) % 3 == 1) for j in range(classes)] for k in range(classes)],
+        "energy": energy,
+        "break_even": {
+            f"45nm{name}": {
+                "firing_rate": 0.3125 * grown,
+                "scale": 2.5,
+                "quantised_picojoules": 345678.0 * grown,
+                "bits": 3,
+                "assumptions": f"the quantised network runs once{name}",
+            },
+            "memory": {
+                "firing_rate": None,
+                "scale": None,
+                "quantised_picojoules": 45678.0 * grown,
+                "bits": 3,
+                "assumptions": "the same, and words are moved",
+            },
+        },
+        "layers": _costed_layers(grown, name),
+        "neurons": _counted_neurons(grown, steps, name),
+        "robustness": _robustness_of(accuracy, robustness, place, name),
+        "seeds": [
+            {
+                "seed": seed,
+                "test_accuracy": value,
+                "top5_accuracy": 0.99,
+                "test_loss": 0.3 + 0.01 * seed,
+                "firing_rate": 0.12 + 0.01 * seed,
+                "spikes_per_sample": 1200.0 + seed,
+                "synaptic_operations": 76000.0 + seed,
+                "accumulates": 65000.0 + seed,
+                "multiply_accumulates": 11000.0 + seed,
+                "dead_units": 0.06,
+                "saturated_units": 0.03,
+                "density": 0.5,
+                "connection_density": 0.43,
+                "energy": {model: row["picojoules"] + 1000 * seed for model, row in energy.items()},
+                "noisy_accuracy": None if robustness == "none" else value - 0.2,
+            }
+            for seed, value in enumerate(accuracies)
+        ],
+    }
+    return {**found, "difference": _differences(energy, robustness, seeds)} if place else found
+
+
+def _energies(grown: float, name: str) -> dict[str, Any]:
+    parts = {
+        f"45nm{name}": {"spikes": 58888.75, f"real inputs{name}": 51111.75},
+        "45nm_with_encoding": {"spikes": 58888.75, "real inputs": 51111.75, "forming weights": 234567.0},
+        "chip": {"spikes": 2.0e6, "real inputs": 1.5e6},
+        "memory": {"arithmetic": 1.2e5, "weights": 9.0e5, "potentials": 8.0e5, "spikes": 1.0e4},
+    }
+    return {
+        model: {
+            "picojoules": grown * sum(own.values()),
+            "dense_picojoules": 250000.0 if model.startswith("45") else 7.0e6,
+            "parts": {part: grown * spent for part, spent in own.items()},
+            "assumptions": f"operations at 45 nm, {model}{name}",
+            "source": f"Horowitz, ISSCC 2014{name}",
+        }
+        for model, own in parts.items()
+    }
+
+
+def _costed_layers(grown: float, name: str) -> list[dict[str, Any]]:
+    encodings: list[dict[str, Any] | None] = [
+        None,
+        {"order": "materialise", "forming": 54321, "first_stage": 0.0, "second_stage": 0},
+        {"order": "two_stage", "forming": 4321, "first_stage": 3210.5, "second_stage": 210987},
+        None,
+    ]
+    kinds = ("real", "binary", "counts", "binary")
+    return [
+        {
+            "name": f"conv{k + 1}.conv{name}" if k < 3 else "head",
+            "op": "conv" if k < 3 else "linear",
+            "input_kind": kind,
+            "input_rate": 0.125 * (k + 1),
+            "input_activity": 0.1 * (k + 1),
+            "passes": 1 if k == 0 else 4,
+            "dense_macs": 18432 * (k + 1),
+            "weights": 2304 * (k + 1),
+            "present": 1152 * (k + 1),
+            "effective": 4321.5 * (k + 1) * grown,
+            "synaptic_operations": (4321.5 + (kind == "counts") * 100) * (k + 1) * grown,
+            "density": 0.5,
+            "present_macs": 9216.0 * (k + 1),
+            "parameters": 1234 * (k + 1),
+            "encoding": encoding,
+        }
+        for k, (kind, encoding) in enumerate(zip(kinds, encodings, strict=True))
+    ]
+
+
+def _counted_neurons(grown: float, steps: int, name: str) -> list[dict[str, Any]]:
+    rows = []
+    for k, units in enumerate((2048, 1024, 256)):
+        by_step = [grown * units * 0.05 * (1 + t + k) for t in range(steps)]
+        row = {"name": f"conv{k + 1}.neuron{name}", "units": units, "rate": sum(by_step) / units / steps}
+        rows.append({**row, "spikes": sum(by_step), "spikes_by_step": by_step, "dead": 0.1 * k, "saturated": 0.05})
+    return rows
+
+
+def _robustness_of(accuracy: float, kind: str, place: int, name: str) -> dict[str, Any] | None:
+    if kind == "none":
+        return None
+    changes = {
+        "noise": ("of the input's norm", (0.0, 0.25, 0.5, 1.0)),
+        f"shift{name}": ("pixels", (0.0, 1.0, 2.0)),
+        "weight bits": ("bits", (32.0, 8.0, 4.0, 2.0)),
+    }
+    curves = []
+    for change, (unit, strengths) in changes.items() if kind == "full" else ():
+        means = [accuracy - (0.15 + 0.05 * place) * k for k in range(len(strengths))]
+        spreads = [0.0 if change == "weight bits" else 0.01 * k for k in range(len(strengths))]
+        pairs = [[mean - std, mean + std] for mean, std in zip(means, spreads, strict=True)]
+        entry = {"name": change, "unit": unit, "strengths": list(strengths), "accuracies": pairs}
+        curves.append({**entry, "mean": means, "std": spreads})
+    return {
+        "kind": kind,
+        "samples": 359,
+        "noise_seeds": 5,
+        "strength": 0.5,
+        "noise_space": "normalised",
+        "clean": accuracy,
+        "noisy": accuracy - 0.2,
+        "drop": 0.2,
+        "noisy_std": 0.015,
+        "noisy_interval": 0.0186,
+        "notes": [f"four shifts{name}"],
+        "curves": curves,
+    }
+
+
+def _differences(energy: dict[str, Any], robustness: str, seeds: int) -> dict[str, Any]:
+    """Of accuracy significant, of spikes not."""
+    found = {
+        "test_accuracy": (0.05, 0.002),
+        "spikes_per_sample": (-12.0, 40.0),
+        "synaptic_operations": (19135.75, 1234.0),
+        **({} if robustness == "none" else {"noisy_accuracy": (-0.03, 0.01)}),
+        **{f"energy.{model}": (0.25 * row["picojoules"], 2000.0) for model, row in energy.items()},
+    }
+    return {key: {"mean": mean, "interval": half if seeds > 1 else None} for key, (mean, half) in found.items()}

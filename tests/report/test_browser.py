@@ -1,8 +1,16 @@
-"""The page in a real browser: charts are drawn, nothing overflows, nothing is asked for, nothing of the run's runs."""
+"""The page in a real browser: charts are drawn, nothing overflows, nothing is asked for, nothing of the run's runs.
+
+Pictures of the page are kept in the folder that EVOSPIKE_ARTIFACTS names.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import io
+import os
+import time
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,6 +19,7 @@ from evospike.report.page import write_report
 
 pytest.importorskip("plotly", reason="needs the extra 'report'")
 pytest.importorskip("jinja2", reason="needs the extra 'report'")
+image = pytest.importorskip("PIL.Image", reason="needs the extra 'data'")
 
 _spec = importlib.util.spec_from_file_location("report_browser", Path(__file__).with_name("browser.py"))
 browser_module = importlib.util.module_from_spec(_spec)
@@ -19,125 +28,341 @@ _spec.loader.exec_module(browser_module)
 TRACES = "document.querySelectorAll('#chart-{} .scatterlayer .trace').length"
 WIDE = "[...document.querySelectorAll('.chart')].filter(c => c.scrollWidth > c.clientWidth).map(c => c.id)"
 INK = "getComputedStyle(document.querySelector('#chart-candidates .xtick text')).fill"
+RECTANGLE = "(r => [r.left, r.top, r.width, r.height])(document.querySelector({!r}).getBoundingClientRect())"
+SCROLLED = "[scrollX, scrollY]"
+VARIABLE = "getComputedStyle(document.documentElement).getPropertyValue('--{}').trim()"
+LABEL = "[...document.querySelectorAll('#chart-{} .hoverlayer .hovertext')].map(text => text.textContent).join()"
+SECTIONS = ("cost", "energy", "answers", "robustness")
+SIZES = [(1440, 900, False), (1440, 900, True), (390, 844, False), (390, 844, True)]
+
+pytestmark = pytest.mark.skipif(browser_module.find_chromium() is None, reason="no Chromium is installed")
 
 
-@pytest.mark.skipif(browser_module.find_chromium() is None, reason="no Chromium is installed")
-def test_the_page_in_a_browser(make_run):
-    path = write_report(make_run(hostile=True).path, None)
+@pytest.fixture(scope="module")
+def browser():
+    """One browser for all tests; each opens its own page."""
     with browser_module.Browser(browser_module.find_chromium()) as page:
-        page.open(path, 1280, 900)
-        assert page.errors == []
-        assert page.requests == [path.as_uri()]
-        traces = {name: page.evaluate(TRACES.format(name)) for name in ("arms", "candidates", "loss", "validation")}
-        assert traces == {"arms": 2, "candidates": 5, "loss": 3, "validation": 12}
-        assert page.evaluate("document.querySelectorAll('#chart-candidates .scatterlayer path.point').length") == 19
-        assert page.evaluate("document.querySelectorAll('#chart-rates .barlayer .point').length") == 6
-        assert page.evaluate("document.documentElement.scrollWidth") == 1280
-
-        # names are shown as text, in the charts too, and nothing of theirs became an element
-        assert page.evaluate("document.querySelector('#chart-rates .xtick text').textContent").endswith("</script>")
-        assert page.evaluate("document.querySelectorAll('script').length") == 3
-        assert page.evaluate("document.querySelectorAll('img').length") == 0
-
-        # the theme follows the button
-        light = page.evaluate(INK)
-        page.evaluate("document.getElementById('theme').click()")
-        dark = page.evaluate(INK)
-        assert light != dark
-        assert page.evaluate("document.getElementById('theme').getAttribute('aria-pressed')") == "true"
-
-        # on a phone, with the system in dark mode
-        page.evaluate("localStorage.clear()")
-        page.open(path, 390, 844, dark=True)
-        assert page.evaluate(INK) == dark
-        assert page.evaluate("document.documentElement.scrollWidth") == 390
-        assert page.evaluate(WIDE) == []
-        assert page.errors == []
+        yield page
 
 
-@pytest.mark.skipif(browser_module.find_chromium() is None, reason="no Chromium is installed")
-def test_an_unfinished_page_with_spreads_per_stage_fits_a_phone(make_run):
+@pytest.fixture
+def page(browser):
+    """The browser, remembering nothing."""
+    yield browser
+    browser.evaluate("localStorage.clear()")
+
+
+@pytest.fixture
+def keep(tmp_path):
+    """Where pictures are kept, by the name of a file."""
+    folder = Path(os.environ.get("EVOSPIKE_ARTIFACTS") or tmp_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    return lambda name: folder / f"evaluation-{name}.png"
+
+
+def asked(page):
+    """What was asked for, but for the fields of colours that a page draws into addresses of its own."""
+    return [address for address in page.requests if not address.startswith("data:image/png;base64,")]
+
+
+def rectangle(page, selector):
+    """Left, top, width, height in the window."""
+    return page.evaluate(RECTANGLE.format(selector))
+
+
+def picture(page, selector, path):
+    """What is seen of an element."""
+    left, top, width, height = rectangle(page, selector)
+    x, y = page.evaluate(SCROLLED)
+    page.screenshot(path, {"x": left + x, "y": top + y, "width": width, "height": height})
+    return image.open(io.BytesIO(path.read_bytes())).convert("RGB")
+
+
+def colours_of(seen):
+    """How many pixels have each colour."""
+    return Counter({colour: count for count, colour in seen.getcolors(seen.width * seen.height)})
+
+
+def named(page, name):
+    """A colour of the theme."""
+    value = page.evaluate(VARIABLE.format(name))
+    return tuple(int(value[k : k + 2], 16) for k in (1, 3, 5))
+
+
+def band(colour, surface):
+    """A fifth of a colour over the surface."""
+    return tuple(round(0.2 * own + 0.8 * below) for own, below in zip(colour, surface, strict=True))
+
+
+def hover(page, name, x, y):
+    """The label that appears over a place of a chart."""
+    page.send("Input.dispatchMouseEvent", type="mouseMoved", x=x - 3, y=y - 3)
+    page.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+    deadline = time.monotonic() + 20
+    while not (label := page.evaluate(LABEL.format(name))):
+        assert time.monotonic() < deadline, "no label appears"
+        time.sleep(0.05)
+    return label
+
+
+def show(page, selector):
+    """Bring an element to the middle of the window; its rectangle."""
+    element = f"document.querySelector({selector!r})"
+    page.evaluate(f"{element}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
+    return rectangle(page, selector)
+
+
+def press(page, key, code):
+    for kind in ("rawKeyDown", "keyUp"):
+        page.send("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
+
+
+def test_the_page_in_a_browser(page, make_run):
+    path = write_report(make_run(hostile=True).path, None)
+    page.open(path, 1280, 900)
+    assert page.errors == []
+    assert page.requests == [path.as_uri()]
+    traces = {name: page.evaluate(TRACES.format(name)) for name in ("arms", "candidates", "loss", "validation")}
+    assert traces == {"arms": 2, "candidates": 5, "loss": 3, "validation": 12}
+    assert page.evaluate("document.querySelectorAll('#chart-candidates .scatterlayer path.point').length") == 19
+    assert page.evaluate("document.querySelectorAll('#chart-rates .barlayer .point').length") == 6
+    assert page.evaluate("document.documentElement.scrollWidth") == 1280
+
+    # names are shown as text, in the charts too, and nothing of theirs became an element
+    assert page.evaluate("document.querySelector('#chart-rates .xtick text').textContent").endswith("</script>")
+    assert page.evaluate("document.querySelectorAll('script').length") == 3
+    assert page.evaluate("document.querySelectorAll('img').length") == 0
+
+    # the theme follows the button
+    light = page.evaluate(INK)
+    page.evaluate("document.getElementById('theme').click()")
+    dark = page.evaluate(INK)
+    assert light != dark
+    assert page.evaluate("document.getElementById('theme').getAttribute('aria-pressed')") == "true"
+
+    # on a phone, with the system in dark mode
+    page.evaluate("localStorage.clear()")
+    page.open(path, 390, 844, dark=True)
+    assert page.evaluate(INK) == dark
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert page.evaluate(WIDE) == []
+    assert page.errors == []
+
+
+def test_an_unfinished_page_with_spreads_per_stage_fits_a_phone(page, make_run):
     names = ("log10 spread of encoding.a", "log10 spread of encoding.b", "log10 spread of genes")
     path = write_report(make_run(names=names, finals=2).path, None)
-    with browser_module.Browser(browser_module.find_chromium()) as page:
-        page.open(path, 390, 844)
-        assert page.errors == []
-        assert page.evaluate("document.documentElement.scrollWidth") == 390
-        assert page.evaluate("document.querySelectorAll('#chart-candidates .scatterlayer path.point').length") == 57
+    page.open(path, 390, 844)
+    assert page.errors == []
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert page.evaluate("document.querySelectorAll('#chart-candidates .scatterlayer path.point').length") == 57
 
 
-@pytest.mark.skipif(browser_module.find_chromium() is None, reason="no Chromium is installed")
-def test_the_page_of_a_search_in_a_browser(make_search):
+def test_the_page_of_a_search_in_a_browser(page, make_search):
     path = write_report(make_search(hostile=True).path, None)
-    with browser_module.Browser(browser_module.find_chromium()) as page:
-        page.open(path, 1280, 900)
-        assert page.errors == []
-        assert page.requests == [path.as_uri()]
-        assert page.evaluate(TRACES.format("scores")) == 5
-        assert page.evaluate("document.querySelectorAll('#chart-plane .scatterlayer path.point').length") > 15
-        line = "getComputedStyle(document.querySelector('.architecture .line.plus')).stroke"
-        light = page.evaluate(line)
-        assert light != "none"
-        assert page.evaluate("document.querySelectorAll('script').length") == 3
-        page.evaluate("document.getElementById('theme').click()")
-        assert page.evaluate(line) not in ("none", light)
-        page.open(path, 390, 844)
-        assert page.evaluate("document.documentElement.scrollWidth") == 390
-        drawing = "document.querySelector('.architecture').parentElement"
-        assert page.evaluate(f"{drawing}.scrollWidth > {drawing}.clientWidth")
-        assert page.evaluate(WIDE) == []
-        assert page.errors == []
+    page.open(path, 1280, 900)
+    assert page.errors == []
+    assert page.requests == [path.as_uri()]
+    assert page.evaluate(TRACES.format("scores")) == 5
+    assert page.evaluate("document.querySelectorAll('#chart-plane .scatterlayer path.point').length") > 15
+    line = "getComputedStyle(document.querySelector('.architecture .line.plus')).stroke"
+    light = page.evaluate(line)
+    assert light != "none"
+    assert page.evaluate("document.querySelectorAll('script').length") == 3
+    page.evaluate("document.getElementById('theme').click()")
+    assert page.evaluate(line) not in ("none", light)
+    page.open(path, 390, 844)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    drawing = "document.querySelector('.architecture').parentElement"
+    assert page.evaluate(f"{drawing}.scrollWidth > {drawing}.clientWidth")
+    assert page.evaluate(WIDE) == []
+    assert page.errors == []
 
 
-@pytest.mark.skipif(browser_module.find_chromium() is None, reason="no Chromium is installed")
-def test_the_menu_of_a_ranking_shows_another_score(make_ranking):
+def test_the_menu_of_a_ranking_shows_another_score(page, make_ranking):
     path = write_report(make_ranking().path, None)
-    with browser_module.Browser(browser_module.find_chromium()) as page:
-        page.open(path, 390, 844)
-        assert page.errors == []
-        assert page.evaluate("document.documentElement.scrollWidth") == 390
-        assert page.evaluate("document.querySelectorAll('#chart-taus .barlayer .point').length") == 4
-        title = "document.querySelector('#chart-scatter .xtitle').textContent"
-        ticks = "[...document.querySelectorAll('#chart-scatter .xtick')].map(tick => tick.textContent).join()"
-        assert page.evaluate(title) == "hamming"
-        before = page.evaluate(ticks)
-        page.evaluate(
-            "(menu => { menu.selectedIndex = 3; menu.dispatchEvent(new Event('change')); })"
-            "(document.querySelector('select'))"
-        )
-        assert page.evaluate(title) == "random"
-        assert page.evaluate(ticks) != before
-        assert page.evaluate("document.querySelectorAll('#chart-scatter path.point').length") == 5
-        assert page.errors == []
+    page.open(path, 390, 844)
+    assert page.errors == []
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert page.evaluate("document.querySelectorAll('#chart-taus .barlayer .point').length") == 4
+    title = "document.querySelector('#chart-scatter .xtitle').textContent"
+    ticks = "[...document.querySelectorAll('#chart-scatter .xtick')].map(tick => tick.textContent).join()"
+    assert page.evaluate(title) == "hamming"
+    before = page.evaluate(ticks)
+    page.evaluate(
+        "(menu => { menu.selectedIndex = 3; menu.dispatchEvent(new Event('change')); })"
+        "(document.querySelector('select'))"
+    )
+    assert page.evaluate(title) == "random"
+    assert page.evaluate(ticks) != before
+    assert page.evaluate("document.querySelectorAll('#chart-scatter path.point').length") == 5
+    assert page.errors == []
 
 
-@pytest.mark.skipif(browser_module.find_chromium() is None, reason="no Chromium is installed")
-def test_the_page_of_sparse_networks_in_a_browser(make_sparse):
+def test_the_page_of_sparse_networks_in_a_browser(page, make_sparse):
     path = write_report(make_sparse(hostile=True, masked=12).path, None)
     stroke = "getComputedStyle(document.querySelector('.synapses path')).stroke"
     side = "document.querySelector('.synapses').getBoundingClientRect().width"
     seen = "[...document.querySelectorAll('.synapses')].filter(p => p.checkVisibility()).length"
-    with browser_module.Browser(browser_module.find_chromium()) as page:
-        page.open(path, 1440, 900)
-        assert page.errors == []
-        assert page.requests == [path.as_uri()]
-        assert page.evaluate(TRACES.format("rewiring")) == 2
-        assert page.evaluate("document.querySelectorAll('#chart-density .barlayer .point').length") == 39
-        assert page.evaluate("document.querySelectorAll('script').length") == 3
-        assert page.evaluate(seen) == 10
-        assert page.evaluate("[...document.querySelectorAll('.synapses g')].every(g => g.getBBox().width === 3)")
-        light = page.evaluate(stroke)
-        page.evaluate("document.getElementById('theme').click()")
-        assert page.evaluate(stroke) not in ("none", light)
+    page.open(path, 1440, 900)
+    assert page.errors == []
+    assert page.requests == [path.as_uri()]
+    assert page.evaluate(TRACES.format("rewiring")) == 2
+    assert page.evaluate("document.querySelectorAll('#chart-density .barlayer .point').length") == 39
+    assert page.evaluate("document.querySelectorAll('script').length") == 3
+    assert page.evaluate(seen) == 10
+    assert page.evaluate("[...document.querySelectorAll('.synapses g')].every(g => g.getBBox().width === 3)")
+    light = page.evaluate(stroke)
+    page.evaluate("document.getElementById('theme').click()")
+    assert page.evaluate(stroke) not in ("none", light)
 
-        # the layers that are left over can be unfolded
-        page.evaluate("[...document.querySelectorAll('details')].forEach(part => (part.open = true))")
-        assert page.evaluate(seen) == 12
+    # the layers that are left over can be unfolded
+    page.evaluate("[...document.querySelectorAll('details')].forEach(part => (part.open = true))")
+    assert page.evaluate(seen) == 12
 
-        page.evaluate("localStorage.clear()")
-        page.open(path, 390, 844)
-        assert page.evaluate(stroke) == light
-        assert page.evaluate("document.documentElement.scrollWidth") == 390
-        assert 120 < page.evaluate(side) < 200
-        assert page.evaluate(WIDE) == []
-        assert page.errors == []
+    page.evaluate("localStorage.clear()")
+    page.open(path, 390, 844)
+    assert page.evaluate(stroke) == light
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert 120 < page.evaluate(side) < 200
+    assert page.evaluate(WIDE) == []
+    assert page.errors == []
+
+
+def test_every_chart_of_an_evaluation_is_drawn_in_its_colours(page, make_evaluated, keep):
+    arms = ("genetic", "dense", "random")
+    path = write_report(make_evaluated(arms=arms, robustness="full").path, None)
+    page.open(path, 1440, 900)
+    assert page.errors == []
+    assert asked(page) == [path.as_uri()]
+    surface, series = named(page, "surface"), [named(page, f"series{k}") for k in range(6)]
+    names = page.evaluate("[...document.querySelectorAll('.chart')].map(chart => chart.id)")
+    assert len(names) == 16
+    found = {name: colours_of(picture(page, f"#{name}", keep(name))) for name in names}
+    for name, colours in found.items():
+        assert len(colours) >= 8, name
+        assert sum(colours.values()) - colours[surface] > 0.01 * sum(colours.values()), name
+
+    # bars: every network, every part of the energy; lines: every network, and bands that are paler than they are
+    assert all(found["chart-cost"][colour] > 1000 for colour in series[:3])
+    assert all(found["chart-energy"][colour] > 300 for colour in series)
+    assert all(found["chart-steps"][colour] > 40 for colour in series[:2])
+    for place in range(3):
+        assert all(found[f"chart-robustness-{place}"][colour] > 40 for colour in series[:3])
+    assert max(found["chart-robustness-0"][band(colour, surface)] for colour in series[:3]) > 100
+
+    # fields: the strongest and the weakest cell have the ends of the scale
+    assert found["chart-spikes-2"][named(page, "rank0")] > 500
+    assert found["chart-confusion-0"][named(page, "rank2")] > 5000
+
+
+def test_labels_appear_over_the_charts_of_an_evaluation(page, make_evaluated):
+    page.open(write_report(make_evaluated(robustness="full").path, None), 1440, 900)
+    left, top, width, height = show(page, "#chart-cost .barlayer .trace:nth-child(2) .point path")
+    label = hover(page, "cost", left + width / 2, top + height / 2)
+    assert label.startswith("genetic, conv1.conv4,322 multiply-accumulatesinput: real, rate 0.125density 50.0 %, 1 of")
+    left, top, width, height = show(page, "#chart-energy .barlayer .trace:nth-child(1) .point path")
+    assert (
+        hover(page, "energy", left + 5, top + height / 2)
+        == "45nmspikes: 58.9 nJ by 45nm23.6 % of what the dense network takes"
+    )
+    left, top, width, height = show(page, "#chart-confusion-0 .heatmaplayer image")
+    label = hover(page, "confusion-0", left + 0.45 * width, top + 0.05 * height)
+    assert label == "is 0, answered 41, 8.33 % of its class"
+    left, top, width, height = show(page, "#chart-spikes-0 .heatmaplayer image")
+    label = hover(page, "spikes-0", left + 0.6 * width, top + height / 2)
+    assert label == "conv2.neuron, step 3204.8 spikes per sample0.2 per unit"
+    left, top, width, height = show(page, "#chart-robustness-2 .scatterlayer .point:nth-child(3)")
+    label = hover(page, "robustness-2", left + width / 2, top + height / 2)
+    assert label == "geneticweight bits 4 (bits)61.00 % ± 0.00"
+    assert page.errors == []
+
+
+def test_the_theme_repaints_the_charts_of_an_evaluation(page, make_evaluated, keep):
+    page.open(write_report(make_evaluated().path, None), 1440, 900)
+    light = picture(page, "#chart-energy", keep("energy-light"))
+    page.evaluate("document.getElementById('theme').click()")
+    dark = picture(page, "#chart-energy", keep("energy-dark"))
+    before, after = colours_of(light), colours_of(dark)
+    assert before.most_common(1)[0][0] == (255, 255, 255)
+    assert after.most_common(1)[0][0] == named(page, "surface") != (255, 255, 255)
+    assert after[named(page, "series0")] > 300
+    assert before[named(page, "series0")] == 0
+    assert page.errors == []
+
+
+@pytest.mark.parametrize(("width", "height", "dark"), SIZES)
+def test_an_evaluation_fits_the_window(page, make_evaluated, keep, width, height, dark):
+    path = write_report(make_evaluated(arms=("genetic", "dense"), robustness="full", hostile=True).path, None)
+    page.open(path, width, height, dark=dark)
+    page.evaluate("[...document.querySelectorAll('details')].forEach(part => (part.open = true))")
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert page.evaluate(WIDE) == []
+    outside = (
+        "[...document.querySelectorAll('main *')].filter(e => !e.closest('.scroll, .chart, pre') && "
+        "e.getBoundingClientRect().right > innerWidth + 1).map(e => e.tagName)"
+    )
+    assert page.evaluate(outside) == []
+    for section in SECTIONS:
+        seen = picture(page, f"#{section}", keep(f"{section}-{width}-{'dark' if dark else 'light'}"))
+        assert len(colours_of(seen)) > 50, section
+
+    # names that hold markup are text
+    assert page.evaluate("document.querySelectorAll('script').length") == 3
+    assert page.evaluate("document.querySelectorAll('main img').length") == 0
+    assert "conv1.conv<script>alert(1)</script>" in page.evaluate(
+        "document.querySelector('#cost table').closest('section').textContent"
+    )
+    assert page.errors == []
+    assert asked(page) == [path.as_uri()]
+
+
+def test_an_evaluation_can_be_read_with_the_keyboard(page, make_evaluated):
+    page.open(write_report(make_evaluated(arms=("genetic", "dense"), robustness="full").path, None), 390, 844)
+    seen, outlines = [], []
+    focused = "(e => e.id || e.getAttribute('aria-label') || e.textContent.trim())(document.activeElement)"
+    outline = "(s => s.outlineStyle + ' ' + s.outlineWidth)(getComputedStyle(document.activeElement))"
+    while not seen or page.evaluate("document.activeElement !== document.body"):
+        assert len(seen) < 200
+        press(page, "Tab", 9)
+        seen.append(page.evaluate(focused))
+        outlines.append(page.evaluate(outline))
+    visible = "[...document.querySelectorAll('.scroll')].filter(e => e.checkVisibility())"
+    regions = page.evaluate(f"{visible}.map(e => e.getAttribute('aria-label'))")
+    assert seen[:2] == ["Skip to the content", "theme"]
+    assert len(regions) > 8
+    assert [name for name in seen if name in regions] == regions
+    assert set(outlines[:-1]) == {"solid 3px"}
+
+    # a table that is wider than the window is moved by the arrow keys
+    page.evaluate("document.querySelector('#cost .scroll').focus()")
+    assert page.evaluate("document.activeElement.scrollWidth > document.activeElement.clientWidth")
+    press(page, "ArrowRight", 39)
+    deadline = time.monotonic() + 20
+    while page.evaluate("document.activeElement.scrollLeft") == 0:
+        assert time.monotonic() < deadline, "the table does not move"
+        time.sleep(0.05)
+
+
+def test_an_evaluation_can_be_read_aloud(page, make_evaluated):
+    page.open(write_report(make_evaluated(arms=("genetic", "dense"), robustness="full").path, None), 1440, 900)
+    page.send("Accessibility.enable")
+    nodes = [node for node in page.send("Accessibility.getFullAXTree")["nodes"] if not node.get("ignored")]
+    page.send("Accessibility.disable")
+    told = {}
+    for node in nodes:
+        told.setdefault(node["role"]["value"], []).append(node)
+    drawn = page.evaluate("document.querySelectorAll('.chart').length")
+    pictures = [node["name"]["value"] for node in told["image"]]
+    assert len(pictures) == drawn == 14
+    assert all(name.endswith(".") and len(name) > 20 for name in pictures)
+    levels = [
+        next(part["value"]["value"] for part in node["properties"] if part["name"] == "level")
+        for node in told["heading"]
+    ]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    assert all(node["name"]["value"] for node in told["table"])
+    assert len(told["table"]) > 8
+    assert all(node["name"]["value"] for node in told["region"])

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+from statistics import fmean, stdev
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from evospike.core.errors import RunError, SettingsError
+from evospike.core.files import write_json
+from evospike.core.statistics import half_interval
 from evospike.evolution.population import Candidate
 from evospike.evolution.records import Genotype, Request, Score
 from evospike.evolution.store import Store
+from evospike.report.page import write_report
 from evospike.report.search_charts import plane_chart, search_charts
 from evospike.report.search_facts import front_of, gather_search, image_side, plane_objectives, term_of
 from evospike.search.space import Space
@@ -145,6 +150,136 @@ def test_a_result_whose_genome_is_none_is_refused_in_one_line(make_search):
     run = make_search()
     (run.path / "result.json").write_text(json.dumps({"winner": {"genome": {"format": 1, "cells": []}}}))
     with pytest.raises(SettingsError, match=r"^genome: "):
+        gather_search(run.folder)
+
+
+def fill(run, number, count, best):
+    """Score `count` random genomes of one generation as search `number`, the last one highest: at `best`."""
+    space = Space(run.recipe.space)
+    rng = np.random.default_rng(number)
+    drawn = [tuple(rng.integers(0, np.array(space.upper) + 1)) for _ in range(6)]
+    genotypes = [Genotype(space.names, genes) for genes in drawn]
+    with Store.open_or_create(run.path / f"study-{number}.sqlite") as store:
+        store.record_generation(0, genotypes)
+        for index, genotype in enumerate(genotypes[:count]):
+            terms = {"score": best - count + 1 + index, "parameters": 7000.0 + 10 * number + index}
+            terms |= {"operations": 80000.0 + number, "firing_rate": 0.1 * number}
+            store.record_score(Request("candidate", 0, index, genotype, ("search",)), Score("ok", terms=terms))
+    return genotypes
+
+
+@pytest.fixture
+def make_several(make_search):
+    """Make the folder of three searches; the best is the second. finished: with its result, else without, the third
+    search not begun."""
+
+    def make(*, finished=True):
+        run = make_search(overrides=["search.seeds=3"])
+        genotypes = fill(run, 1, 6, best=90000.0)
+        if not finished:
+            (run.path / "result.json").unlink()
+            return run
+        with Store.open(run.path / "study-1.sqlite") as store:
+            store.record_value("winner", {"generation": 0, "candidate": 5, "genotype": genotypes[5].to_json()})
+        fill(run, 2, 6, best=50.0)
+        result = json.loads((run.path / "result.json").read_text())
+        seeds = [
+            {"seed": 0, "score": 2000.5, "parameters": 9000, "operations": 70000, "firing_rate": 0.25},
+            {"seed": 1, "score": 90001.5, "parameters": 7015, "operations": 80001, "firing_rate": 0.1},
+            {"seed": 2, "score": 49.5, "parameters": 7025, "operations": 80002, "firing_rate": 0.2},
+        ]
+        scores = [seed["score"] for seed in seeds]
+        result |= {name: fmean(seed[name] for seed in seeds) for name in seeds[0] if name != "seed"}
+        result |= {"score_std": stdev(scores), "interval": half_interval(scores), "winner_seed": 1, "seeds": seeds}
+        result["winner"]["genome"] = json.loads(Space(run.recipe.space).genome(genotypes[5].values).to_json())
+        write_json(run.path / "result.json", result)
+        return run
+
+    return make
+
+
+def test_of_several_searches_the_one_that_the_result_names_is_drawn(make_several):
+    run = make_several()
+    facts = gather_search(run.folder)
+    assert (facts.drawn, facts.chosen.index, facts.chosen.score.terms["score"]) == (1, 5, 90000.0)
+    assert len(facts.candidates) == 6
+    assert json.loads(facts.genome.to_json()) == facts.result["winner"]["genome"]
+    assert facts.genome == Space(run.recipe.space).genome([int(gene) for gene in facts.chosen.genotype.values])
+    assert [(seed.number, seed.candidates, seed.score) for seed in facts.seeds] == [
+        (0, 18, 2000.5),
+        (1, 6, 90001.5),
+        (2, 6, 49.5),
+    ]
+    assert (facts.scored, facts.asked) == (30, 54)
+    assert all(chart.summary.startswith("Seed 1: ") for chart in search_charts(facts).values())
+
+
+def test_of_unfinished_searches_the_best_so_far_is_drawn(make_several):
+    run = make_several(finished=False)
+    facts = gather_search(run.folder)
+    assert (facts.drawn, facts.chosen.score.terms["score"]) == (1, 90000.0)
+    assert (facts.seeds[2].candidates, facts.seeds[2].score) == (0, None)
+    assert (facts.scored, facts.asked) == (24, 54)
+    (run.path / "study-1.sqlite").unlink()
+    without = gather_search(run.folder)
+    assert (without.drawn, without.scored) == (0, 18)
+    assert facts.seeds[0] == without.seeds[0]
+    assert facts.seeds[0].score == max(c.score.terms["score"] for c in without.candidates if c.score.ok)
+
+
+def page_of(run):
+    for module in ("plotly", "jinja2"):
+        pytest.importorskip(module, reason="needs the extra 'report'")
+    return write_report(run.path, None).read_text(encoding="utf-8")
+
+
+def cells(page, section):
+    """Rows of the tables of a section, as texts of their cells."""
+    (body,) = re.findall(rf'<section class="card" id="{section}".*?</section>', page, re.DOTALL)
+    rows = re.findall(r"<tr.*?</tr>", body, re.DOTALL)
+    return [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in rows]
+
+
+def test_the_page_of_several_searches_has_a_row_each_and_their_mean(make_several):
+    run = make_several()
+    page = page_of(run)
+    head, *rows, mean = cells(page, "seeds")
+    assert head == ["Seed", "Score", "Parameters", "Operations", "Firing rate", "Candidates scored", "Drawn"]
+    assert rows == [
+        ["0", "2000.5", "9,000", "70,000", "0.25", "18", "–"],
+        ["1", "90001.5", "7,015", "80,001", "0.1", "6", "drawn"],
+        ["2", "49.5", "7,025", "80,002", "0.2", "6", "–"],
+    ]
+    half = 4.30265 * stdev([2000.5, 90001.5, 49.5]) / 3**0.5
+    assert mean[:5] == ["Mean ± 95 % interval", f"30683.8 ± {half:.3g}", "7,680", "76,668", "0.183"]
+    assert f"<dd>30683.8 ± {half:.3g}<small>mean over 3 searches, 95 % interval</small>" in page
+    assert "The winner of seed 1: generation 1, candidate 6." in page
+    assert "Seed 1: 6 candidates of 1 generation" in page
+    assert "<caption>Seed 1. Candidates that no other beats" in page
+
+
+def test_the_page_of_unfinished_searches_says_so(make_several):
+    page = page_of(make_several(finished=False))
+    _, *rows = cells(page, "seeds")
+    assert [row[0] for row in rows] == ["0", "1", "2"]
+    assert rows[1][1:] == ["90000", "7,015", "80,001", "0.1", "6", "drawn"]
+    assert rows[2][1:] == ["–", "–", "–", "–", "0", "–"]
+    assert "Seed 1 has the best score so far" in page
+    assert "The best so far of seed 1: generation 1, candidate 6." in page
+
+
+def test_the_page_of_one_search_has_no_table_of_seeds(make_search):
+    page = page_of(make_search())
+    assert 'id="seeds"' not in page
+    assert "of seed" not in page
+
+
+@pytest.mark.parametrize("change", [{"winner_seed": 3}, {"seeds": []}, {"seeds": [{"score": 1.0}]}, {"seeds": 4}])
+def test_a_result_without_one_of_its_searches_is_refused_in_one_line(make_several, change):
+    run = make_several()
+    result = json.loads((run.path / "result.json").read_text())
+    write_json(run.path / "result.json", result | change)
+    with pytest.raises(RunError, match=r"unexpected form .* restore it or start a new run$"):
         gather_search(run.folder)
 
 

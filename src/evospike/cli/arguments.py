@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import evospike
@@ -26,8 +27,11 @@ FLAGS: dict[str, tuple[str, str, Any, str]] = {
     "--genes": ("encoding", "genes", int, "number of genes"),
     "--density": ("sparse", "density", float, "share of the synapses that exist, rewired while they learn"),
     "--steps": ("model", "steps", int, "simulation steps T"),
-    "--seeds": ("final", "seeds", int, "paired repetitions of the final trainings"),
+    "--seeds": ("final", "seeds", int, "repetitions: of the final trainings (paired), the search, short trainings"),
 }
+
+SEEDS: Mapping[str, str] = {"search": "search", "rank": "rank"}
+"""Section whose `seeds` a verb repeats by, where it is not `final`."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -51,6 +55,8 @@ def make_parser() -> argparse.ArgumentParser:
     _inspect(commands)
     _evaluate(commands)
     _report(commands)
+    _watch(commands)
+    _export_study(commands)
     _recipes(commands)
     _data(commands)
     return parser
@@ -68,7 +74,8 @@ def _job(commands: Any, name: str, about: str, default: str = "digits") -> None:
         )
         _model(job)
     job.add_argument("--dry-run", action="store_true", help="print the plan with estimates and stop")
-    _settings(job)
+    _tensorboard(job)
+    _settings(job, SEEDS.get(name, "final"))
     _common(job)
 
 
@@ -76,9 +83,14 @@ def _model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="RUN", help="architecture of a finished search, or a genome file")
 
 
-def _settings(parser: argparse.ArgumentParser) -> None:
+def _tensorboard(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tensorboard", action="store_true", help="also write event files to RUN/tensorboard")
+
+
+def _settings(parser: argparse.ArgumentParser, seeds: str = "final") -> None:
     for flag, (section, field, kind, about) in FLAGS.items():
-        parser.add_argument(flag, dest=f"flag.{section}.{field}", type=kind, metavar=field.upper(), help=about)
+        place = f"{seeds if flag == '--seeds' else section}.{field}"
+        parser.add_argument(flag, dest=f"flag.{place}", type=kind, metavar=field.upper(), help=about)
     parser.add_argument(
         "--set",
         action="append",
@@ -97,6 +109,7 @@ def _resume(commands: Any) -> None:
     about = "go on with a run that was stopped or killed; a finished run prints its result"
     resume = commands.add_parser("resume", help=about, description=about)
     resume.add_argument("run", help="run folder")
+    _tensorboard(resume)
     _settings(resume)
     _common(resume)
 
@@ -111,19 +124,56 @@ def _inspect(commands: Any) -> None:
 
 
 def _evaluate(commands: Any) -> None:
-    about = "measure a finished run's network on its test split"
+    about = "count what a finished run's networks do and cost on the test split, and how they hold up"
     evaluate = commands.add_parser("evaluate", help=about, description=about)
     evaluate.add_argument("run", help="run folder")
+    evaluate.add_argument("--arms", metavar="A,B", help="networks to measure (default: the run's own, its first arm)")
+    evaluate.add_argument(
+        "--robustness",
+        default="protocol",
+        help="protocol: noise of half the input's norm (default); full: curves of every change; none",
+    )
+    evaluate.add_argument(
+        "--samples", type=int, default=1000, metavar="N", help="test samples for robustness (default: 1000)"
+    )
+    evaluate.add_argument(
+        "--noise-seeds", type=int, default=5, metavar="N", help="draws of every random change (default: 5)"
+    )
+    evaluate.add_argument(
+        "--noise-space", default="normalised", help="normalised (default) or raw: where the noise is added"
+    )
     evaluate.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     _common(evaluate)
 
 
 def _report(commands: Any) -> None:
-    about = "write one self-contained HTML page about a run"
+    about = "write one self-contained HTML page about a run, or one that compares several"
     report = commands.add_parser("report", help=about, description=about)
-    report.add_argument("run", help="run folder")
-    report.add_argument("-o", "--output", metavar="FILE", help="page to write (default: RUN/report.html)")
+    report.add_argument("run", nargs="+", help="run folder; several are compared")
+    report.add_argument(
+        "-o", "--output", metavar="FILE", help="page to write (default: RUN/report.html, or report-comparison.html)"
+    )
+    report.add_argument(
+        "--figures", metavar="DIR", help="write PDF and SVG figures and LaTeX and Markdown tables there instead"
+    )
     _common(report)
+
+
+def _watch(commands: Any) -> None:
+    about = "show what a run is doing, without touching it"
+    watch = commands.add_parser("watch", help=about, description=about)
+    watch.add_argument("run", help="run folder")
+    watch.add_argument("--once", action="store_true", help="show it once and stop")
+    watch.add_argument("--interval", type=float, default=2.0, metavar="S", help="seconds between looks (default: 2)")
+    watch.add_argument("--json", action="store_true", help="print the state once, as one JSON document")
+
+
+def _export_study(commands: Any) -> None:
+    about = "write the candidates of an evolution, search or ranking as a study of another tool"
+    export = commands.add_parser("export-study", help=about, description=about)
+    export.add_argument("run", help="run folder")
+    export.add_argument("--optuna", metavar="URL", required=True, help="storage of the study, as sqlite:///FILE")
+    _common(export)
 
 
 def _recipes(commands: Any) -> None:
@@ -150,9 +200,10 @@ def _data(commands: Any) -> None:
 def flags_given(arguments: argparse.Namespace) -> dict[str, Any]:
     """The named flags that were given, as nested settings."""
     nested: dict[str, Any] = {}
-    for section, field, _, _ in FLAGS.values():
-        value = getattr(arguments, f"flag.{section}.{field}", None)
-        if value is not None:
+    for name, value in vars(arguments).items():
+        flag, _, place = name.partition(".")
+        if flag == "flag" and value is not None:
+            section, _, field = place.partition(".")
             nested.setdefault(section, {})[field] = value
     arms = getattr(arguments, "arms", None)
     if arms is not None:

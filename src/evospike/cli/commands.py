@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def run_job(arguments: Namespace) -> Printed:
     from evospike.jobs.conduct import conduct
 
     try:
-        return _result(conduct(run, recipe, quiet=arguments.quiet))
+        return _result(conduct(run, recipe, quiet=arguments.quiet, tensorboard=arguments.tensorboard))
     except EvospikeError:
         discard_unstarted(run)
         raise
@@ -50,7 +51,7 @@ def resume(arguments: Namespace) -> Printed:
         raise SettingsError(
             f"a run resumes with its own settings, given {'; '.join(refused)}; start a new run for others"
         )
-    return _result(conduct(run, recipe, quiet=arguments.quiet))
+    return _result(conduct(run, recipe, quiet=arguments.quiet, tensorboard=arguments.tensorboard))
 
 
 def inspect(arguments: Namespace) -> Printed:
@@ -69,21 +70,60 @@ def inspect(arguments: Namespace) -> Printed:
 
 
 def evaluate(arguments: Namespace) -> Printed:
-    """evaluate: a finished run's network on its test split."""
-    from evospike.jobs.load import evaluate_run
-    from evospike.jobs.results import data_line
+    """evaluate: what a finished run's networks do and cost on the test split."""
+    from evospike.jobs.evaluation import evaluate_run
+    from evospike.jobs.evaluation_text import describe_evaluation
 
-    document = evaluate_run(arguments.run, device=arguments.device)
-    numbers = {key: value for key, value in document.items() if key not in ("layer_rates", "data")}
-    return document, f"{data_line(document)}\n{_lines(numbers)}"
+    document = evaluate_run(
+        arguments.run,
+        arms=_names(arguments.arms),
+        robustness=arguments.robustness,
+        samples=arguments.samples,
+        noise_seeds=arguments.noise_seeds,
+        noise_space=arguments.noise_space,
+        device=arguments.device,
+        quiet=arguments.quiet,
+    )
+    return document, f"{describe_evaluation(document)}\nmore: evospike report {document['run']}"
 
 
 def report(arguments: Namespace) -> Printed:
-    """report: one page about a run."""
-    from evospike.report.page import write_report
+    """report: one page about a run, one that compares several, or figures and tables for a paper."""
+    runs = [Path(run) for run in arguments.run]
+    output = Path(arguments.output) if arguments.output else None
+    if arguments.figures is not None:
+        if len(runs) > 1 or output is not None:
+            raise SettingsError("--figures is about one run and writes into its own folder; give one run and no -o")
+        from evospike.report.paper import write_figures
 
-    path = write_report(Path(arguments.run), Path(arguments.output) if arguments.output else None)
-    return {"run": arguments.run, "page": str(path)}, f"page: {path}"
+        written = [str(path) for path in write_figures(runs[0], Path(arguments.figures))]
+        return {"run": arguments.run[0], "files": written}, "\n".join(written)
+    from evospike.report.page import write_comparison, write_report
+
+    path = write_report(runs[0], output) if len(runs) == 1 else write_comparison(runs, output)
+    found: dict[str, Any] = {"run": arguments.run[0]} if len(runs) == 1 else {"runs": arguments.run}
+    return {**found, "page": str(path)}, f"page: {path}"
+
+
+def watch(arguments: Namespace) -> Printed:
+    """watch: the state of a run, until it is finished."""
+    from evospike.jobs.folder import open_run
+    from evospike.jobs.watch import state_of
+    from evospike.jobs.watch import watch as follow
+
+    if arguments.json:
+        return asdict(state_of(open_run(arguments.run))), ""
+    follow(arguments.run, once=arguments.once, interval=arguments.interval)
+    return {}, ""
+
+
+def export_study(arguments: Namespace) -> Printed:
+    """export-study: the candidates of a run as a study of Optuna."""
+    from evospike.jobs.export_study import export_study as export
+    from evospike.jobs.folder import open_run
+
+    trials = export(open_run(arguments.run), arguments.optuna)
+    return {"run": arguments.run, "storage": arguments.optuna, "trials": trials}, f"{trials} trials: {arguments.optuna}"
 
 
 def recipes(arguments: Namespace) -> Printed:
@@ -115,6 +155,11 @@ def data(arguments: Namespace) -> Printed:
     settings = DataSettings(source=arguments.source, folder=arguments.folder, image_size=arguments.image_size)
     document = describe(settings) if action == "info" else build_cache(settings)
     return document, _lines(document)
+
+
+def _names(given: str | None) -> list[str]:
+    """Names separated by commas."""
+    return [] if given is None else [name.strip() for name in given.split(",")]
 
 
 def _recipe(arguments: Namespace) -> Recipe:
@@ -190,6 +235,8 @@ COMMANDS: dict[str, Callable[[Namespace], Printed]] = {
     "inspect": inspect,
     "evaluate": evaluate,
     "report": report,
+    "watch": watch,
+    "export-study": export_study,
     "recipes": recipes,
     "data": data,
 }

@@ -43,8 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _print(document: dict[str, Any], text: str, *, as_json: bool) -> None:
-    print(json.dumps(document, indent=2) if as_json else text)
-    sys.stdout.flush()
+    if as_json or text:
+        print(json.dumps(document, indent=2) if as_json else text)
+        sys.stdout.flush()
 
 
 def _complain(message: str) -> int:

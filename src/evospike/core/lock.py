@@ -14,9 +14,10 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from evospike.core.errors import RunError
 
@@ -27,6 +28,31 @@ _FIELDS = {"pid", "host", "boot", "started", "since", "token"}
 
 class HeldByOther(RunError):
     """The folder belongs to a live process of this host, which will let go of it."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who a lock file names. since: in the holder's local time.
+
+    state: `alive`, `stale` (the process is gone, the next driver takes over) or `elsewhere` (on a host that this one
+    cannot ask).
+    """
+
+    pid: int
+    host: str
+    since: str
+    state: Literal["alive", "stale", "elsewhere"]
+
+
+def holder_of(folder: Path) -> Holder | None:
+    """Who holds a run folder, None where nobody does; changes nothing. Raises: RunError for a lock it cannot read."""
+    owner = RunLock(folder)._read()
+    if owner is None:
+        return None
+    state: Literal["alive", "stale", "elsewhere"] = "elsewhere"
+    if owner["host"] == socket.gethostname():
+        state = "alive" if _is_alive(owner) else "stale"
+    return Holder(owner["pid"], owner["host"], owner["since"], state)
 
 
 class RunLock:

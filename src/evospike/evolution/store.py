@@ -81,10 +81,30 @@ class Store:
             connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=_WAIT_S)
         try:
             _prepare(connection, path)
-            _check(connection, path)
+            _check_format(connection, path)
+            _check_whole(connection, path)
         except BaseException:
             connection.close()
             raise
+        return cls(path, connection)
+
+    @classmethod
+    def view(cls, path: Path) -> Store:
+        """Open a record beside the run that writes it, to read only: nothing is written, not even by SQLite.
+
+        Rows are checked as they are read, the file as a whole is not: that would keep the writer waiting.
+        Raises: StoreError, RunError; also when the run was killed in the middle of a write and has not gone on yet.
+        """
+        if not path.is_file():
+            raise StoreError(f"no run record at {path}; expected a file written by evospike, check the run folder")
+        with _explained(path):
+            connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_WAIT_S)
+        try:
+            _check_format(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+        connection.isolation_level = None
         return cls(path, connection)
 
     @classmethod
@@ -218,11 +238,10 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         connection.execute("PRAGMA synchronous=FULL")
 
 
-def _check(connection: sqlite3.Connection, path: Path) -> None:
+def _check_format(connection: sqlite3.Connection, path: Path) -> None:
     with _explained(path):
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         meta = dict(connection.execute("SELECT name, value FROM meta")) if {"meta", "records"} <= tables else {}
-        problems = [line for (line,) in connection.execute("PRAGMA quick_check(1)")]
     if "format" not in meta:
         raise StoreError(f"{path} is not an evospike run record; point to the file that evospike wrote")
     if meta["format"] != str(FORMAT):
@@ -230,6 +249,11 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
             f"{path} has format {meta['format']}, this evospike reads format {FORMAT}; "
             "go on with the evospike version that wrote it, or start a new run folder"
         )
+
+
+def _check_whole(connection: sqlite3.Connection, path: Path) -> None:
+    with _explained(path):
+        problems = [line for (line,) in connection.execute("PRAGMA quick_check(1)")]
     if problems != ["ok"]:
         raise _damaged(path, problems[0].splitlines()[0])
 
@@ -248,7 +272,10 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def _translate(path: Path, error: sqlite3.Error) -> EvospikeError:
-    primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    code = getattr(error, "sqlite_errorcode", 0)
+    if code == sqlite3.SQLITE_READONLY_ROLLBACK:
+        return RunError(f"{path} was left in the middle of a write; resuming its run repairs it")
+    primary = code & 0xFF
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return RunError(f"run record {path} is in use by another process ({error}); wait for it or stop it")
     if primary == sqlite3.SQLITE_FULL:

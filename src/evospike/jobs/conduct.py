@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 from evospike.core.errors import Interrupted, RunError
@@ -27,6 +28,7 @@ from evospike.jobs.recipe import Recipe
 from evospike.jobs.results import data_facts, summarise
 from evospike.jobs.searching import search
 from evospike.jobs.spaces import estimate
+from evospike.jobs.tensorboard import mirrored
 from evospike.jobs.workshop import Workshop, as_context
 from evospike.neurons.fused import compiler_available
 
@@ -34,12 +36,14 @@ PROXY = "proxy set"
 """Name under which a study records the digest of the images its candidates train on."""
 
 
-def conduct(run: RunFolder, recipe: Recipe, *, quiet: bool = False) -> dict[str, Any]:
+def conduct(run: RunFolder, recipe: Recipe, *, quiet: bool = False, tensorboard: bool = False) -> dict[str, Any]:
     """Bring a run to its end and return its result document; a finished run gives its stored one.
 
+    tensorboard: whether its curves are also written for TensorBoard, to RUN/tensorboard; changes no result.
     Raises: EvospikeError for what cannot go on; Interrupted when stopped, with the last good state on disk.
     """
-    with RunLock(run.path), stop_on_signals() as stop:
+    curves = mirrored(run) if tensorboard else nullcontext()
+    with RunLock(run.path), stop_on_signals() as stop, curves:
         stored = _stored_document(run)
         if stored is not None:
             return stored

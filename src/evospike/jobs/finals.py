@@ -12,7 +12,7 @@ from evospike.core.stopping import Stop
 from evospike.evolution.executors.local import LocalExecutor
 from evospike.jobs.final import stored_result, train_arm
 from evospike.jobs.folder import RunFolder
-from evospike.jobs.workers import PROGRESS
+from evospike.jobs.progress import ProgressFile, read_progress
 from evospike.jobs.workshop import Workshop, as_context
 
 Job = tuple[str, int]
@@ -64,8 +64,9 @@ def _train_here(
 ) -> None:
     training = shop.recipe.training
     steps = training.steps_per_epoch(len(shop.task.train)) * training.epochs
+    progress = ProgressFile(run.final_path(*job))
     with bar(f"train {job[0]}", steps, "steps", quiet=quiet) as shown:
-        train_arm(shop, run, *job, spreads, hooks=[_StepBar(shown, stop)], notify=shown.note)
+        train_arm(shop, run, *job, spreads, hooks=[progress, _StepBar(shown, stop)], notify=shown.note)
 
 
 def _train_in_workers(
@@ -104,12 +105,5 @@ class _Watch:
         self._next = time.monotonic() + 1.0
         for job, share in self._share.items():
             if share < 1:
-                self._share[job] = max(share, self._read(job))
+                self._share[job] = max(share, min(read_progress(self._run.final_path(*job)), 0.99))
         self._bar.reach(round(sum(self._share.values()) * self._epochs, 1))
-
-    def _read(self, job: Job) -> float:
-        try:
-            step, total = (self._run.final_path(*job) / PROGRESS).read_text(encoding="ascii").split()
-            return min(int(step) / max(int(total), 1), 0.99)
-        except (OSError, ValueError):
-            return 0.0

@@ -3,6 +3,7 @@
 RUN/run.json          verb, recipe, command, versions, commit; written before anything slow
 RUN/plan.json         what was decided once: device, threads, neuron path, contraction orders, digests of the data
 RUN/study.sqlite      every generation and score of an evolution, a search or a ranking
+RUN/study-K.sqlite    the same of the K-th further search of a run, K from 1
 RUN/final/ARM-K/      checkpoints, weights and result of the K-th training of an arm (evolve, train)
 RUN/result.json       the result of the finished run
 
@@ -55,7 +56,11 @@ class RunFolder:
 
     @property
     def store_path(self) -> Path:
-        return self.path / "study.sqlite"
+        return self.store_path_of(0)
+
+    def store_path_of(self, seed: int) -> Path:
+        """Record of one of the searches of a run."""
+        return self.path / (f"study-{seed}.sqlite" if seed else "study.sqlite")
 
     def final_path(self, arm: str, repeat: int) -> Path:
         """Folder of one final training."""

@@ -1,9 +1,8 @@
-"""A finished run as a network: `evospike.load(RUN)`, and its evaluation."""
+"""A finished run as a network: `evospike.load(RUN)`."""
 
 from __future__ import annotations
 
 import copy
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,17 +14,13 @@ from evospike.core.errors import RunError
 from evospike.core.files import load_tensors
 from evospike.data.task import load_task
 from evospike.genetic.encode import materialise
-from evospike.jobs.final import WEIGHTS, load_weights, stored_result
-from evospike.jobs.folder import RunFolder, open_run
+from evospike.jobs.final import RESULT, WEIGHTS, load_weights, stored_result
+from evospike.jobs.folder import RunFolder, open_run, read_record
 from evospike.jobs.plan import Plan, resolve_device
-from evospike.jobs.results import data_facts
-from evospike.jobs.workshop import Workshop, parameter_count
-from evospike.measure.accuracy import evaluate
-from evospike.models.counts import dense_parameters
+from evospike.jobs.workshop import Workshop
 from evospike.models.network import Network
 from evospike.neurons.fused import compiler_available
 from evospike.sparse.inference import Choice, with_sparse_kernels
-from evospike.sparse.masks import summarise
 
 
 class TrainedNetwork(nn.Module):
@@ -87,50 +82,26 @@ def load(run: str | Path, *, arm: str | None = None, seed: int = 0, device: str 
     arm, seed: which of the final trainings; the run's own network on its first seed by default.
     Raises: RunError when it is no run or not trained yet; CheckpointError when its weights are damaged.
     """
-    folder = _open_training(run)
-    shop = _workshop(folder, device)
-    net = _trained(folder, shop, arm or shop.recipe.final.arms[0], seed)
+    folder = open_training(run)
+    shop = workshop_of(folder, device)
+    net = trained_network(folder, shop, arm or shop.recipe.final.arms[0], seed)
     task = shop.task
     return TrainedNetwork(net, task.classes, task.mean, task.std).to(device).eval()
 
 
-def evaluate_run(path: str | Path, *, device: str = "auto") -> dict[str, Any]:
-    """Measure the run's own network once more on the test split: the document that `evospike evaluate` prints."""
-    folder = _open_training(path)
-    started = time.monotonic()
-    result = folder.read("result.json")
-    if result is None:
-        raise RunError(f"'{path}' is not finished; continue it with: evospike resume {path}")
-    shop = _workshop(folder, device, same_path=True)
-    torch.set_num_threads(shop.plan.threads)
-    net = _trained(folder, shop, shop.recipe.final.arms[0], 0)
-    images = shop.task.open_test() if shop.task.has_test else shop.task.validation
-    seen = evaluate(net, shop.batches(images))
-    return {
-        "run": str(path),
-        "data": data_facts(shop.task),
-        "test_accuracy": seen.accuracy,
-        "parameters": parameter_count(net),
-        "dense_parameters": dense_parameters(shop.spec),
-        "density": summarise(net, shop.arm(shop.recipe.final.arms[0]).sparse).density,
-        "firing_rate": seen.firing_rate,
-        "layer_rates": seen.spikes.layer_rates(),
-        "wall_seconds": round(time.monotonic() - started, 1),
-        "digest": result["digest"],
-    }
-
-
-def _open_training(path: str | Path) -> RunFolder:
+def open_training(path: str | Path) -> RunFolder:
+    """Open a run that ends in trained networks. Raises: RunError for any other."""
     folder = open_run(path)
-    if not folder.trains:
+    if folder.verb == "search":
         raise RunError(
-            f"run '{path}' ({folder.verb}) has no trained network; train what it found: "
-            f"evospike train RECIPE --model {path}"
+            f"run '{path}' (search) has no trained network; train what it found: evospike train RECIPE --model {path}"
         )
+    if not folder.trains:
+        raise RunError(f"run '{path}' ({folder.verb}) has no trained network; give a run of train or evolve")
     return folder
 
 
-def _workshop(folder: RunFolder, device: str, *, same_path: bool = False) -> Workshop:
+def workshop_of(folder: RunFolder, device: str, *, same_path: bool = False) -> Workshop:
     """The run's workshop on another device; eagerly, which needs no compiler, unless the run's own path is wanted."""
     recorded = folder.read("plan.json")
     if recorded is None:
@@ -141,20 +112,38 @@ def _workshop(folder: RunFolder, device: str, *, same_path: bool = False) -> Wor
     return Workshop(folder.recipe, plan, load_task(folder.recipe.data, folder.recipe.run.seed))
 
 
-def _trained(folder: RunFolder, shop: Workshop, arm: str, repeat: int) -> Network:
-    where = folder.final_path(arm, repeat)
-    if arm not in shop.recipe.final.arms or repeat >= shop.recipe.final.seeds:
-        known = ", ".join(shop.recipe.final.arms)
-        raise RunError(
-            f"run has no training of '{arm}' with seed {repeat}; arms: {known}; seeds: {shop.recipe.final.seeds}"
-        )
-    if stored_result(where) is None:
-        if (where / WEIGHTS).exists():
-            load_tensors(where / WEIGHTS)  # says what is wrong with the file, when that is the reason
-        raise RunError(
-            f"training of '{arm}' (seed {repeat}) is not finished; continue with: evospike resume {folder.path}"
-        )
+def finished_training(folder: RunFolder, arm: str, repeat: int) -> dict[str, Any]:
+    """The result of one final training whose weights are whole.
+
+    Raises: RunError when the run has no such training, or it is not finished or has lost its weights; CheckpointError
+    for damaged weights.
+    """
+    final = folder.recipe.final
+    if arm not in final.arms or repeat >= final.seeds:
+        known = ", ".join(final.arms)
+        raise RunError(f"run has no training of '{arm}' with seed {repeat}; arms: {known}; seeds: {final.seeds}")
+    result = stored_result(folder.final_path(arm, repeat))
+    if result is None:
+        raise _untrained(folder, arm, repeat)
+    return result
+
+
+def trained_network(folder: RunFolder, shop: Workshop, arm: str, repeat: int) -> Network:
+    """The network of one final training with its final weights, in eval mode. Raises: as `finished_training` does."""
+    finished_training(folder, arm, repeat)
     net = shop.network(arm, ("final", repeat))
     shop.structure(net, shop.arm(arm).sparse, ("final", repeat))
-    load_weights(net, where)
+    load_weights(net, folder.final_path(arm, repeat))
     return net.eval()
+
+
+def _untrained(folder: RunFolder, arm: str, repeat: int) -> RunError:
+    """Why a training cannot be used. Raises: what is wrong with one of its files, when that is the reason."""
+    where, resume = folder.final_path(arm, repeat), f"evospike resume {folder.path}"
+    if not (where / RESULT).is_file():
+        return RunError(f"training of '{arm}' (seed {repeat}) is not finished; continue with: {resume}")
+    if not (where / WEIGHTS).is_file():
+        return RunError(f"the weights of '{arm}' (seed {repeat}) are gone; make them again with: {resume}")
+    read_record(where / RESULT)
+    load_tensors(where / WEIGHTS)
+    return RunError(f"the weights of '{arm}' (seed {repeat}) are not those of its result; train it again: {resume}")

@@ -12,9 +12,9 @@ from typing import Any
 from evospike.core.errors import SettingsError
 from evospike.core.settings import Settings, merge, nearest, parse_override, plain, read_settings, require
 from evospike.data.settings import DIRECTED, DataSettings
-from evospike.evolution.settings import EvolutionSettings, PopulationSettings
+from evospike.evolution.settings import EvolutionSettings
 from evospike.genetic.settings import EncodingSettings, WiringSettings
-from evospike.jobs.settings import OWN, FinalSettings, RankSettings, RunSettings, ScoringSettings
+from evospike.jobs.settings import OWN, FinalSettings, RankSettings, RunSettings, ScoringSettings, SearchSettings
 from evospike.measure.settings import DissimilaritySettings
 from evospike.models.settings import ModelSettings
 from evospike.neurons.settings import NeuronSettings
@@ -45,7 +45,7 @@ class Recipe(Settings):
     evolution: EvolutionSettings = field(default_factory=EvolutionSettings)
     final: FinalSettings = field(default_factory=FinalSettings)
     space: SpaceSettings = field(default_factory=SpaceSettings)
-    search: PopulationSettings = field(default_factory=PopulationSettings)
+    search: SearchSettings = field(default_factory=SearchSettings)
     scoring: ScoringSettings = field(default_factory=ScoringSettings)
     dissimilarity: DissimilaritySettings = field(default_factory=DissimilaritySettings)
     rank: RankSettings = field(default_factory=RankSettings)

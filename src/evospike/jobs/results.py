@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from statistics import mean, stdev
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from evospike.core.files import digest_json
+from evospike.core.statistics import deviation, half_interval
 from evospike.jobs.folder import RunFolder
 from evospike.jobs.recipe import Recipe
 from evospike.training.history import without_times
@@ -15,25 +15,16 @@ from evospike.training.history import without_times
 if TYPE_CHECKING:  # a report reads results without torch
     from evospike.data.task import Task
 
-# Two-sided 95 % quantiles of Student's t by degrees of freedom, from 1; beyond the list the normal quantile is used.
-_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
-
-
-def half_interval(values: Sequence[float]) -> float | None:
-    """Half width of the 95 % confidence interval of the mean (Student's t); None for fewer than two values."""
-    if len(values) < 2:
-        return None
-    quantile = _T95[len(values) - 2] if len(values) - 2 < len(_T95) else 1.96
-    return quantile * stdev(values) / math.sqrt(len(values))
-
 
 def summarise(
     run: RunFolder, recipe: Recipe, finals: Sequence[Mapping[str, Any]], study: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """The document that evolve, train and resume print, but for its time. The first arm is the run's own network.
 
-    `test_accuracy`, `firing_rate`: means over seeds, of the first arm. `density`: share of the prunable numbers that
-    exist (1 without structure learning). `digest`: of history and final weights, without times, paths and workers.
+    `test_accuracy`, `firing_rate`: means over seeds, of the first arm; `test_accuracy_std`, `interval`: the sample
+    standard deviation of the accuracy and half the 95 % interval of its mean, None with one seed; `seeds`: each of its
+    trainings. `density`: share of the prunable numbers that exist (1 without structure learning). `digest`: of history
+    and final weights, without times, paths and workers.
     """
     arms = [_arm(name, finals) for name in recipe.final.arms]
     first = arms[0]
@@ -41,11 +32,14 @@ def summarise(
         "run": str(run.path),
         "recipe": recipe.name,
         "test_accuracy": first["test_accuracy"],
+        "test_accuracy_std": first["std"],
+        "interval": first["interval"],
         "parameters": first["parameters"],
         "dense_parameters": first["dense_parameters"],
         "density": first["density"],
         "firing_rate": first["firing_rate"],
         "digest": _digest(finals, study),
+        "seeds": [_seed(final) for final in finals if final["arm"] == first["arm"]],
         "arms": [{**arm, **_against(arm, first)} for arm in arms],
     }
     if study is not None:
@@ -59,6 +53,7 @@ def _arm(name: str, finals: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "arm": name,
         "test_accuracy": mean(accuracies),
+        "std": deviation(accuracies),
         "interval": half_interval(accuracies),
         "seeds": accuracies,
         "firing_rate": mean(final["firing_rate"] for final in own),
@@ -69,6 +64,19 @@ def _arm(name: str, finals: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "connection_density": mean(final["connection_density"] for final in own),
         "active_parameters": own[0]["active_parameters"],
         "seconds": round(mean(final["seconds"] for final in own), 1),
+    }
+
+
+def _seed(final: Mapping[str, Any]) -> dict[str, Any]:
+    """One training of the first arm."""
+    return {
+        "seed": final["repeat"],
+        "test_accuracy": final["test_accuracy"],
+        "test_loss": final["test_loss"],
+        "firing_rate": final["firing_rate"],
+        "connection_density": final["connection_density"],
+        "seconds": round(final["seconds"], 1),
+        "weights": final["weights"],
     }
 
 
@@ -119,11 +127,27 @@ def _described(document: Mapping[str, Any]) -> str:
     if "scores" in document:
         return f"{_ranking(document)}\n\nrun {document['run']}, digest {document['digest']}"
     return (
-        f"{_cells(document['winner']['genome'])}\n"
-        f"score {document['score']:.6g}, {document['parameters']:,} parameters, {document['operations']:,} operations, "
-        f"{document['candidates']} candidates at {document['candidates_per_second']} a second\n\n"
+        f"{_cells(document['winner']['genome'])}\n{_search(document)}\n\n"
         f"run {document['run']}, digest {document['digest']}\ntrain it: evospike train RECIPE --model {document['run']}"
     )
+
+
+def _search(document: Mapping[str, Any]) -> str:
+    """What a search found beside the cells of its winner; of several searches a row each, and their mean."""
+    seeds, per_second = document.get("seeds", ()), document["candidates_per_second"]
+    if len(seeds) < 2:
+        return (
+            f"score {document['score']:.6g}, {document['parameters']:,} parameters, {document['operations']:,} "
+            f"operations, {document['candidates']} candidates at {per_second} a second"
+        )
+    mean_score = f"{document['score']:.6g} ± {document['interval']:.3g}"
+    lines = [f"\n{'seed':<4} {'score':>20} {'parameters':>12} {'operations':>16} {'candidates':>10}"]
+    for seed in seeds:
+        row = f"{seed['seed']:<4} {seed['score']:>20.6g} {seed['parameters']:>12,} {seed['operations']:>16,}"
+        shown = "  the cells above" if seed["seed"] == document["winner_seed"] else ""
+        lines.append(f"{row} {seed['candidates']:>10,}{shown}")
+    lines.append(f"mean {mean_score:>20} {document['parameters']:>12,.0f} {document['operations']:>16,.0f}")
+    return "\n".join([*lines, f"{per_second} candidates a second; the mean with half its 95 % interval over seeds"])
 
 
 def _cells(genome: Mapping[str, Any]) -> str:

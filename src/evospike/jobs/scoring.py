@@ -17,7 +17,7 @@ from evospike.jobs.brief import proxy_images, train_briefly
 from evospike.jobs.workshop import Workshop
 from evospike.measure.accuracy import evaluate
 from evospike.measure.dissimilarity import Dissimilarity, batch_statistics
-from evospike.measure.energy import energy_45nm
+from evospike.measure.expected_energy import energy_45nm
 from evospike.measure.settings import DissimilaritySettings, Distance, Weighting
 from evospike.models.counts import dense_parameters, macs_per_step
 from evospike.models.spec import NetworkSpec

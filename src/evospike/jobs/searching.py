@@ -1,23 +1,27 @@
-"""The architecture search of a run: genomes in, a front and a winner out."""
+"""The architecture searches of a run: genomes in, a front and a winner out."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
-from statistics import fmean
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, mean
 from typing import Any
 
-from evospike.core.files import digest_tensors
+from evospike.core.files import digest_json, digest_tensors
 from evospike.core.progress import Bar, bar
+from evospike.core.rng import stream_key
 from evospike.core.settings import plain
+from evospike.core.statistics import deviation, half_interval
 from evospike.core.stopping import Stop
-from evospike.evolution.evaluate import evaluate_with
+from evospike.evolution.evaluate import Evaluate, evaluate_with
 from evospike.evolution.executors.local import LocalExecutor
 from evospike.evolution.fitness import term
 from evospike.evolution.ledger import Event
 from evospike.evolution.population import PopulationResult, PopulationSearch
-from evospike.evolution.records import Genotype
+from evospike.evolution.records import Genotype, Request, Score
+from evospike.evolution.settings import MAXIMISED
 from evospike.evolution.store import Store
 from evospike.jobs.agreement import agree
 from evospike.jobs.folder import RunFolder
@@ -36,28 +40,72 @@ MOTIFS = "motifs of space.motif_file"
 """Name under which a search records the motifs that do not come with evospike."""
 
 
+@dataclass(frozen=True)
+class Found:
+    """What one search of a run found. fresh: how many scores this sitting added to its record."""
+
+    seed: int
+    result: PopulationResult
+    digest: str
+    fresh: int
+
+    def measured(self, name: str) -> float:
+        """A term of the winner: the mean over its further draws, where it was drawn again."""
+        winner = self.result.winner
+        drawn = [draw for one in self.result.finalists if one.candidate is winner for draw in one.scores if draw.ok]
+        return fmean(term(score, name) for score in drawn or [winner.score])
+
+
 def search(shop: Workshop, run: RunFolder, stop: Stop, quiet: bool) -> dict[str, Any]:
-    """Search, or go on with a search, and say what was found. Raises: SettingsError for bounds nothing satisfies."""
-    settings, total = shop.recipe.search, candidate_count(shop.recipe)
-    context = as_context(shop.recipe, shop.plan, str(run.path))
-    variation = genome_variation(shop.recipe, shop.task.shape, len(shop.task.classes))
+    """Search as often as the recipe says, or go on with it, and say what was found.
+
+    Raises: SettingsError for bounds nothing satisfies.
+    """
+    recipe = shop.recipe
+    context = as_context(recipe, shop.plan, str(run.path))
     started = time.monotonic()
-    with Store.open_or_create(run.store_path) as store, bar("search", total, "candidates", quiet=quiet) as shown:
+    with (
+        bar("search", candidate_count(recipe), "candidates", quiet=quiet) as shown,
+        LocalExecutor(recipe.run.workers, shop.plan.threads, "evospike.jobs.workers:score_genome", context) as executor,
+    ):
+        evaluate, show = evaluate_with(executor, stop.check), show_scores(shown, "score")
+        found = [_search_once(shop, run, seed, evaluate, show) for seed in range(recipe.search.seeds)]
+        for one in found:
+            if one.result.notice:
+                shown.note(f"notice: {one.result.notice}" + (f" (seed {one.seed})" if len(found) > 1 else ""))
+    per_second = sum(one.fresh for one in found) / (time.monotonic() - started)
+    return _document(shop, run, found, per_second)
+
+
+def _search_once(shop: Workshop, run: RunFolder, seed: int, evaluate: Evaluate, show: Callable[[Event], None]) -> Found:
+    recipe = shop.recipe
+    variation = genome_variation(recipe, shop.task.shape, len(shop.task.classes))
+    with Store.open_or_create(run.store_path_of(seed)) as store:
         agree(store, PROBES, probe_digests(shop))
-        agree(store, MOTIFS, motif_definitions(shop.recipe))
+        agree(store, MOTIFS, motif_definitions(recipe))
         before = len(store.scores())
-        workers = shop.recipe.run.workers
-        with LocalExecutor(workers, shop.plan.threads, "evospike.jobs.workers:score_genome", context) as executor:
-            evaluate = evaluate_with(executor, stop.check)
-            engine = PopulationSearch(
-                store, settings, shop.recipe.run.seed, variation, evaluate, show_scores(shown, "score")
-            )
-            result = engine.run()
-        if result.notice:
-            shown.note(f"notice: {result.notice}")
-        seconds = time.monotonic() - started
-        speed = (len(store.scores()) - before) / seconds
-        return _document(shop, run, result, store.digest(), speed)
+        root, drawn = root_of(recipe.run.seed, seed), with_own_draws(evaluate, seed)
+        result = PopulationSearch(store, recipe.search.each, root, variation, drawn, show).run()
+        return Found(seed, result, store.digest(), len(store.scores()) - before)
+
+
+def root_of(root: int, seed: int) -> int:
+    """Root of the genomes that one of several searches draws; the first keeps the run's own."""
+    return stream_key(root, "search", seed) if seed else root
+
+
+def with_own_draws(evaluate: Evaluate, seed: int) -> Evaluate:
+    """The evaluation of one of several searches: it draws initial values under names of its own, but for the first."""
+    if not seed:
+        return evaluate
+
+    def evaluate_own(requests: Sequence[Request]) -> Iterator[tuple[Request, Score, int]]:
+        asked = {request.key: request for request in requests}
+        own = [replace(request, draw_key=(*request.draw_key, "search", seed)) for request in requests]
+        for request, score, attempts in evaluate(own):
+            yield asked[request.key], score, attempts
+
+    return evaluate_own
 
 
 def motif_definitions(recipe: Recipe) -> list[Any]:
@@ -72,55 +120,85 @@ def probe_digests(shop: Workshop) -> list[str]:
 
 
 def show_scores(shown: Bar, name: str) -> Callable[[Event], None]:
-    """Moves a bar with every score that arrives, and shows the most of one term so far."""
+    """Moves a bar with every score that arrives or is recorded, and shows the most of one term so far."""
     most: float | None = None
-    done = 0
+    before = 0  # scores of the batches that are complete
 
     def show(event: Event) -> None:
-        nonlocal done, most
+        nonlocal before, most
         if event.kind == "score" and event.score is not None:
-            done += 1
             value = event.score.terms.get(name)
             if event.score.ok and value is not None:
                 most = value if most is None else max(most, value)
                 shown.say(generation=str(event.generation), best=f"{most:.4g}")
-            shown.reach(done)
-        elif event.replayed:
-            done += event.total
-            shown.reach(done)
+            shown.reach(before + event.done)
+        elif event.kind in ("generation", "finalists"):
+            before += event.total
+            shown.reach(before)
 
     return show
 
 
-def _document(
-    shop: Workshop, run: RunFolder, result: PopulationResult, digest: str, per_second: float
-) -> dict[str, Any]:
-    """The document that search prints: the winner as a network, the front, and how fast it went."""
-    winner = result.winner
-    spec = architecture(shop, winner.genotype.values)
-    drawn = [draw for finalist in result.finalists if finalist.candidate is winner for draw in finalist.scores]
-    values = [term(draw, "score") for draw in drawn if draw.ok] or [term(winner.score, "score")]
+def _document(shop: Workshop, run: RunFolder, found: Sequence[Found], per_second: float) -> dict[str, Any]:
+    """The document that search prints: means over all searches, and of the best one the winner, as a network, and the
+    front.
+
+    The best has the best first objective; of a usual search, that is the score.
+    """
+    seeds = [_seed(shop, one) for one in found]
+    best = found[_best([one.measured(shop.recipe.search.objectives[0]) for one in found], shop.recipe)]
+    winner = best.result.winner
+    scores = [one["score"] for one in seeds]
+    rates = [one["firing_rate"] for one in seeds if one["firing_rate"] is not None]
+    parameters = mean(one["parameters"] for one in seeds)
     return {
         "run": str(run.path),
         "recipe": shop.recipe.name,
-        "score": fmean(values),
+        "score": fmean(scores),
+        "score_std": deviation(scores),
+        "interval": half_interval(scores),
         "test_accuracy": None,
-        "parameters": dense_parameters(spec),
-        "dense_parameters": dense_parameters(spec),
-        "operations": macs_per_step(spec) * shop.recipe.model.steps,
+        "parameters": parameters,
+        "dense_parameters": parameters,
+        "operations": mean(one["operations"] for one in seeds),
         "density": 1.0,
-        "firing_rate": winner.score.terms.get("firing_rate"),
-        "digest": digest,
-        "candidates": sum(len(generation.genotypes) for generation in result.history),
+        "firing_rate": fmean(rates) if rates else None,
+        "digest": best.digest if len(found) == 1 else digest_json([one.digest for one in found]),
+        "candidates": seeds[best.seed]["candidates"],
         "candidates_per_second": round(per_second, 2),
+        "winner_seed": best.seed,
         "winner": {
-            "genome": _genome(shop, winner.genotype),
-            "network": spec.digest(),
+            "genome": seeds[best.seed]["winner"],
+            "network": architecture(shop, winner.genotype.values).digest(),
             "terms": dict(winner.score.terms),
         },
         "front": [
-            {"genome": _genome(shop, member.genotype), "terms": dict(member.score.terms)} for member in result.front
+            {"genome": _genome(shop, member.genotype), "terms": dict(member.score.terms)}
+            for member in best.result.front
         ],
+        "seeds": seeds,
+    }
+
+
+def _best(values: Sequence[float], recipe: Recipe) -> int:
+    """Place of the best value of the first objective, the first of equals."""
+    better = max if recipe.search.objectives[0] in MAXIMISED else min
+    return values.index(better(values))
+
+
+def _seed(shop: Workshop, found: Found) -> dict[str, Any]:
+    """What one search found."""
+    winner = found.result.winner
+    spec = architecture(shop, winner.genotype.values)
+    return {
+        "seed": found.seed,
+        "score": found.measured("score"),
+        "parameters": dense_parameters(spec),
+        "operations": macs_per_step(spec) * shop.recipe.model.steps,
+        "firing_rate": winner.score.terms.get("firing_rate"),
+        "candidates": len(found.result.candidates),
+        "winner": _genome(shop, winner.genotype),
+        "digest": found.digest,
     }
 
 

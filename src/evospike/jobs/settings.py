@@ -5,10 +5,11 @@ Imports no torch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from evospike.core.settings import Settings, require
+from evospike.evolution.settings import PopulationSettings
 
 ArmName = Literal["genetic", "sparse", "dense", "static", "one-shot", "random", "analytic", "low-rank", "svd"]
 OWN = ("genetic", "sparse", "static", "one-shot")
@@ -64,6 +65,26 @@ class RunSettings(Settings):
         require(self.threads >= 0, f"'threads' must not be negative, given {self.threads}")
         known = self.device in ("auto", "cpu", "cuda") or self.device.startswith("cuda:")
         require(known, f"'device' must be auto, cpu, cuda or cuda:N, given '{self.device}'")
+
+
+@dataclass(frozen=True)
+class SearchSettings(PopulationSettings):
+    """How architectures are searched: as a population, and how often (`evospike search`).
+
+    seeds: independent searches, one after the other. All see the same probe batches and data; each draws its genomes
+    and initial values from streams of its own, the first one those of a search alone.
+    """
+
+    seeds: int = 1
+
+    @property
+    def each(self) -> PopulationSettings:
+        """The settings of every single search."""
+        return PopulationSettings(**{one.name: getattr(self, one.name) for one in fields(PopulationSettings)})
+
+    def validate(self) -> None:
+        super().validate()
+        require(self.seeds >= 1, f"'seeds' must be at least 1, given {self.seeds}")
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def genome_variation(recipe: Recipe, shape: tuple[int, int, int], classes: int) 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a search or a ranking will take on one worker: candidates, seconds, bytes of memory."""
+    """What all searches of a run, or a ranking, take on one worker: candidates, seconds, bytes of memory."""
 
     candidates: int
     seconds: float
@@ -62,8 +62,9 @@ def estimate(recipe: Recipe, shape: tuple[int, int, int], classes: int, samples:
 
 
 def candidate_count(recipe: Recipe) -> int:
-    """Scores of a whole search."""
-    return recipe.search.candidates + recipe.search.finalists * recipe.search.finalist_seeds
+    """Scores of all searches of a run."""
+    search = recipe.search
+    return search.seeds * (search.candidates + search.finalists * search.finalist_seeds)
 
 
 def _some_networks(recipe: Recipe, shape: tuple[int, int, int], classes: int) -> list[NetworkSpec]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from evospike.core.progress import tell
@@ -15,12 +13,10 @@ from evospike.jobs.candidates import score_candidate
 from evospike.jobs.final import train_arm
 from evospike.jobs.folder import open_run
 from evospike.jobs.plan import Plan
+from evospike.jobs.progress import ProgressFile
 from evospike.jobs.recipe import recipe_from_plain
 from evospike.jobs.scoring import rank_architecture, score_architecture
 from evospike.jobs.workshop import Workshop
-
-PROGRESS = "progress"
-"""File of a final training's folder that says how far it is; for showing, never for resuming."""
 
 
 def score(payload: Mapping[str, Any], context: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,23 +37,9 @@ def rank(payload: Mapping[str, Any], context: Mapping[str, Any]) -> dict[str, An
 def train(payload: Mapping[str, Any], context: Mapping[str, Any]) -> dict[str, Any]:
     """One final training: arm, repeat and spreads in, its result out."""
     run = open_run(context["folder"])
-    folder = run.final_path(payload["arm"], payload["repeat"])
-    hook = ProgressFile(folder / PROGRESS)
+    hook = ProgressFile(run.final_path(payload["arm"], payload["repeat"]))
     job = payload["arm"], payload["repeat"], payload["spreads"]
     return train_arm(_workshop(context), run, *job, hooks=[hook], notify=tell)
-
-
-class ProgressFile:
-    """Writes the share of a training that is done, at most once a second."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._next = path, 0.0
-
-    def after_step(self, step: int, total: int) -> None:
-        if time.monotonic() >= self._next:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._path.write_text(f"{step} {total}", encoding="ascii")
-            self._next = time.monotonic() + 1.0
 
 
 def _workshop(context: Mapping[str, Any]) -> Workshop:

@@ -16,7 +16,8 @@ SERIES = 6
 """Colours for arms; a seventh arm takes the first again, with another dash and symbol."""
 
 
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+"""One less than colours, so that an arm with the colour of another has another dash."""
 
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "pentagon", "hexagon", "triangle-down", "hexagon2")

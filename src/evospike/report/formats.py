@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
+from evospike.report.evaluation_facts import Kind, PairedDifference, model_title
 from evospike.report.gather import Arm
 from evospike.report.rank_facts import Difference, RankedScore
 
@@ -24,9 +26,13 @@ def percent(value: float | None, digits: int = 1) -> str:
     return "–" if value is None else f"{value:.{digits}%}".replace("%", " %")
 
 
+def give_or_take(share: float, half: float | None) -> str:
+    """A share with its interval or spread, where there is one."""
+    return percent(share, 2) if half is None else f"{100 * share:.2f} ± {100 * half:.2f} %"
+
+
 def accuracy(arm: Arm) -> str:
-    mean = f"{100 * arm.test_accuracy:.2f}"
-    return f"{mean} %" if arm.interval is None else f"{mean} ± {100 * arm.interval:.2f} %"
+    return give_or_take(arm.test_accuracy, arm.interval)
 
 
 def points(arm: Arm) -> str:
@@ -43,6 +49,11 @@ def count(value: float | None) -> str:
 
 def number(value: float | None, digits: int = 4) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}g}"
+
+
+def amount(value: float | None) -> str:
+    """How many of something, on average: four digits, or all that stand before the point."""
+    return number(value) if value is None or abs(value) < 1000 else count(value)
 
 
 def duration(seconds: float | None) -> str:
@@ -66,6 +77,32 @@ def energy(picojoules: float | None) -> str:
     return f"{picojoules:.1f} J"
 
 
+def size(number: float | None) -> str:
+    """Bytes in the unit that leaves one to three digits before the point."""
+    if number is None:
+        return "–"
+    if number < 999.5:
+        return f"{number:.0f} B"
+    for unit in ("kB", "MB"):
+        number /= 1000
+        if number < 999.95:
+            return f"{number:.1f} {unit}"
+    return f"{number / 1000:.1f} GB"
+
+
+def measured(value: float | None, kind: Kind) -> str:
+    """A number of an evaluation."""
+    return _WRITTEN[kind](value)
+
+
+def changed(difference: PairedDifference, kind: Kind) -> str:
+    """A difference between two evaluated networks with half of its interval; of shares in points."""
+    factor, write = (100.0, "{:.2f}".format) if kind == "share" else (1.0, _WRITTEN[kind])
+    sign = "+" if difference.mean >= 0 else "−"
+    mean = f"{sign}{write(factor * abs(difference.mean))}"
+    return mean if difference.interval is None else f"{mean} ± {write(factor * difference.interval)}"
+
+
 def signed(value: float) -> str:
     """Three digits behind the point, with a sign where they are not all zero."""
     return "0.000" if abs(value) < 0.0005 else f"{value:+.3f}".replace("-", "−")
@@ -81,16 +118,42 @@ def times(number: int, what: str) -> str:
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
+def capitalised(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def sentence(text: str) -> str:
+    """A text with a capital letter and a full stop."""
+    return f"{capitalised(text).rstrip('.')}."
+
+
+_WRITTEN: Mapping[Kind, Callable[[float | None], str]] = {
+    "share": partial(percent, digits=2),
+    "number": number,
+    "count": amount,
+    "bytes": size,
+    "energy": energy,
+}
+
+
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "percent": percent,
     "accuracy": accuracy,
+    "give_or_take": give_or_take,
     "points": points,
     "count": count,
+    "amount": amount,
     "number": number,
     "duration": duration,
     "energy": energy,
+    "size": size,
+    "measured": measured,
+    "changed": changed,
+    "model_title": model_title,
     "signed": signed,
     "interval": interval,
     "times": times,
+    "capitalised": capitalised,
+    "sentence": sentence,
 }
 """By the names that templates use."""

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from evospike.core.statistics import half_interval
 from evospike.jobs.folder import RunFolder
 from evospike.jobs.recipe import Recipe
-from evospike.jobs.results import half_interval
+from evospike.report.evaluation_facts import Evaluation
+from evospike.report.evaluation_reader import read_evaluation
 from evospike.report.facts import RunFacts, data_facts, reading
 from evospike.report.history import History, read_history
 from evospike.report.structure_facts import Connectivity, SparseLayer, connectivity_of, mean_layers, sparse_layers
@@ -98,6 +100,7 @@ class TrainingFacts(RunFacts):
     """Everything the page of evolve or train shows.
 
     structures: the layers of the sparse arms, mean over seeds. connectivity: of the first sparse training.
+    evaluation: of the weights that the run ended with. outdated: whether there is one of other weights.
     """
 
     history: History | None
@@ -106,6 +109,8 @@ class TrainingFacts(RunFacts):
     network: Network | None
     structures: Mapping[str, tuple[SparseLayer, ...]]
     connectivity: Connectivity | None
+    evaluation: Evaluation | None
+    outdated: bool
 
     @property
     def sparse(self) -> bool:
@@ -134,6 +139,7 @@ def gather(run: RunFolder) -> TrainingFacts:
         network = None if plan is None else _network(recipe, plan["spec"], plan["contractions"])
         structures, connectivity = _structures(trainings), _connectivity(run, finals)
     history = read_history(run, recipe.evolution)
+    evaluation, outdated = read_evaluation(run)
     return TrainingFacts(
         str(run.path),
         run.record,
@@ -147,6 +153,8 @@ def gather(run: RunFolder) -> TrainingFacts:
         network,
         structures,
         connectivity,
+        evaluation,
+        outdated,
     )
 
 

@@ -1,4 +1,4 @@
-"""Writes the report of a run: one HTML page that opens offline and asks nothing of any network.
+"""Writes the report of a run, or of several runs: one HTML page that opens offline and asks nothing of any network.
 
 The page carries a content security policy that allows its own two scripts, by their digests, and no request at all; a
 name from the run that holds markup is escaped, and would not run if it were not.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,18 @@ import evospike
 from evospike.core.errors import MissingExtra, RunError
 from evospike.core.files import write_atomic
 from evospike.jobs.folder import open_run
+from evospike.report.compare_charts import comparison_charts
+from evospike.report.compare_facts import gather_comparison
 from evospike.report.facts import again, recipe_text
+from evospike.report.figures import Chart
 from evospike.report.formats import FILTERS, Trusted
 from evospike.report.pages import Page, make_page
 
 PAGE = "report.html"
 """File that a run's own report is written to, inside its folder."""
+
+COMPARISON = "report-comparison.html"
+"""File that a comparison of runs is written to, in the current folder."""
 
 
 def write_report(run: Path, output: Path | None) -> Path:
@@ -35,22 +42,54 @@ def write_report(run: Path, output: Path | None) -> Path:
     path = folder.path / PAGE if output is None else output
     if output is not None and output.exists():
         raise RunError(f"'{output}' exists; give -o a new file, or leave -o out to write {folder.path / PAGE}")
-    page = render(make_page(folder))
-    try:
-        write_atomic(path, page.encode("utf-8", "replace"))
-    except OSError as error:
-        raise RunError(f"cannot write '{path}' ({error.strerror}); give -o a file on a disk with room") from None
+    _write(path, render(make_page(folder)))
+    return path
+
+
+def write_comparison(runs: Sequence[Path], output: Path | None) -> Path:
+    """Write the page of 2 to 8 finished runs that train, side by side, and return where: `output`, or
+    report-comparison.html in the current folder. A file that exists is never replaced.
+
+    Raises: RunError when the file exists or cannot be written, or the runs cannot be compared; StoreError
+    when a record cannot be trusted; MissingExtra without the extra `report`.
+    """
+    path = Path(COMPARISON) if output is None else output
+    if path.exists():
+        raise RunError(f"'{path}' exists; give -o a new file")
+    compared = gather_comparison(runs)
+    names = {"facts": compared, "again": again, "recipe_text": recipe_text}
+    _write(path, _render("compare.html", comparison_charts(compared), names))
     return path
 
 
 def render(page: Page) -> str:
-    """The page as text. Raises: MissingExtra without plotly or jinja2."""
+    """The page of one run as text. Raises: MissingExtra without plotly or jinja2."""
+    repeat, needs_recipe = again(page.facts)
+    names = {
+        "facts": page.facts,
+        "repeat": repeat,
+        "needs_recipe": needs_recipe,
+        "recipe": recipe_text(page.facts.recipe.to_plain()),
+        "progress": page.progress,
+        **page.names,
+    }
+    return _render(page.template, page.charts, names)
+
+
+def _write(path: Path, page: str) -> None:
+    try:
+        write_atomic(path, page.encode("utf-8", "replace"))
+    except OSError as error:
+        raise RunError(f"cannot write '{path}' ({error.strerror}); give -o a file on a disk with room") from None
+
+
+def _render(template: str, charts: Mapping[str, Chart], names: Mapping[str, Any]) -> str:
+    """A page over the common frame. names: what its template uses besides its charts."""
     try:
         from jinja2 import Environment, FunctionLoader, StrictUndefined
     except ImportError:
         raise MissingExtra("jinja2", "report", "a report") from None
     library, script = _inline(_plotly_js()), _inline(_resource("page.js"))
-    facts, charts = page.facts, page.charts
     environment = Environment(
         loader=FunctionLoader(_resource),
         autoescape=True,
@@ -59,20 +98,14 @@ def render(page: Page) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(FILTERS)
-    repeat, needs_recipe = again(facts)
-    return environment.get_template(page.template).render(
-        facts=facts,
+    return environment.get_template(template).render(
         charts=charts,
         figures=_script_json({name: chart.figure() for name, chart in charts.items()}),
         library=Trusted(library),
         script=Trusted(script),
         policy=f"{_source(library)} {_source(script)}",
-        repeat=repeat,
-        needs_recipe=needs_recipe,
-        recipe=recipe_text(facts.recipe.to_plain()),
-        progress=page.progress,
         version=evospike.__version__,
-        **page.names,
+        **names,
     )
 
 

@@ -11,6 +11,8 @@ from evospike.jobs.folder import RunFolder
 from evospike.report.charts import make_charts
 from evospike.report.connectivity import draw_layer
 from evospike.report.drawing import draw, legend
+from evospike.report.evaluation_charts import evaluation_charts
+from evospike.report.evaluation_facts import MEASURES, SEED_MEASURES
 from evospike.report.facts import RunFacts
 from evospike.report.figures import Chart
 from evospike.report.formats import Trusted
@@ -62,13 +64,22 @@ def make_page(run: RunFolder) -> Page:
 
 
 def training_page(run: RunFolder) -> Page:
-    """Of evolve and train: the comparison, the evolution, the trainings, their structure, the network."""
+    """Of evolve and train: the comparison, the evolution, the trainings, their structure, their cost, the network."""
     facts = gather(run)
-    names: dict[str, Any] = {"allocations": ALLOCATIONS, "prunes": PRUNES, "grows": GROWS}
+    charts = make_charts(facts)
+    names: dict[str, Any] = {
+        "allocations": ALLOCATIONS,
+        "prunes": PRUNES,
+        "grows": GROWS,
+        "evaluate": f"evospike evaluate {shlex.quote(facts.path)}",
+    }
+    if facts.evaluation is not None:
+        charts |= evaluation_charts(facts.evaluation, [arm.name for arm in facts.arms])
+        names |= {"measures": MEASURES, "seed_measures": SEED_MEASURES}
     if facts.connectivity is not None:
         layers = facts.connectivity.layers
         names["pictures"] = [Trusted(draw_layer(layer, number)) for number, layer in enumerate(layers)]
-    return Page("training.html", facts, make_charts(facts), _unless_finished(facts, _training_progress(facts)), names)
+    return Page("training.html", facts, charts, _unless_finished(facts, _training_progress(facts)), names)
 
 
 def search_page(run: RunFolder) -> Page:
@@ -114,7 +125,7 @@ def _training_progress(facts: TrainingFacts) -> list[str]:
 
 
 def _search_progress(facts: SearchFacts) -> list[str]:
-    return [f"{len(facts.candidates)} of {facts.recipe.search.candidates} candidates are scored"]
+    return [f"{facts.scored} of {facts.asked} candidates are scored"]
 
 
 def _rank_progress(facts: RankFacts) -> list[str]:

@@ -60,8 +60,8 @@ def scores_chart(facts: SearchFacts) -> Chart | None:
         _ring(points, facts),
     ]
     summary = (
-        f"Score of {len(facts.candidates)} candidates by generation, {facts.failed} without a usable score. "
-        f"{journey('Best', best)} {journey('Median', medians)}"
+        f"{_whose(facts)}Score of {len(facts.candidates)} candidates by generation, {facts.failed} without a usable "
+        f"score. {journey('Best', best)} {journey('Median', medians)}"
     )
     axes = {"xaxis": count_axis("generation", numbers), "yaxis": axis_of(TITLES["score"])}
     return Chart("scores", summary, _shown(data), plain_layout(380, **axes))
@@ -85,7 +85,8 @@ def plane_chart(facts: SearchFacts) -> Chart | None:
         _ring(placed, facts),
     ]
     summary = (
-        f"{_better(up)} against {_better(across)}: {len(placed)} candidates, of which {len(front)} form the front."
+        f"{_whose(facts)}{_better(up)} against {_better(across)}: {len(placed)} candidates, of which {len(front)} form "
+        "the front."
     )
     axes = {"xaxis": axis_of(TITLES[across]), "yaxis": axis_of(TITLES[up])}
     return Chart("plane", summary, _shown(data), plain_layout(440, **axes))
@@ -151,6 +152,11 @@ def _points(name: str, points: Sequence[Point]) -> Plain:
 def _shown(traces: Iterable[Plain]) -> tuple[Plain, ...]:
     """Without those that have no point."""
     return tuple(trace for trace in traces if trace["x"])
+
+
+def _whose(facts: SearchFacts) -> str:
+    """Which of several searches a chart is of."""
+    return f"Seed {facts.drawn}: " if len(facts.seeds) > 1 else ""
 
 
 def _better(term: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -19,6 +20,9 @@ from evospike.jobs.recipe import Recipe
 from evospike.report.facts import RunFacts, data_facts, reading
 from evospike.search.genome import Genome
 from evospike.search.space import Space
+
+SEED_TERMS = ("score", "parameters", "operations", "firing_rate")
+"""What is said of every search of a run."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +52,33 @@ class SearchGeneration:
 
 
 @dataclass(frozen=True)
-class SearchFacts(RunFacts):
-    """Everything the page of a search shows.
+class SearchSeed:
+    """One of the searches of a run: what it found, or while the run is unfinished, its best so far.
 
+    candidates: how many are scored. score and what follows: of its winner, None where there is none or it was not
+    measured.
+    """
+
+    number: int
+    candidates: int
+    score: float | None
+    parameters: float | None
+    operations: float | None
+    firing_rate: float | None
+
+
+@dataclass(frozen=True)
+class SearchFacts(RunFacts):
+    """Everything the page of a search shows. Of several searches one is drawn: the best, or the best so far.
+
+    seeds: every search, in order. drawn: number of the one that all that follows is about.
     front: candidates that no other beats in all of `objectives`, the best in the first one first.
     chosen: the winner; before there is one, the best so far. genome: its architecture.
     side: height and width of the images in pixels, None where only the data knows.
     """
 
+    seeds: tuple[SearchSeed, ...]
+    drawn: int
     generations: tuple[SearchGeneration, ...]
     front: tuple[Candidate, ...]
     chosen: Candidate | None
@@ -65,6 +88,16 @@ class SearchFacts(RunFacts):
     @property
     def candidates(self) -> list[Candidate]:
         return [candidate for generation in self.generations for candidate in generation.candidates]
+
+    @property
+    def scored(self) -> int:
+        """Candidates of all searches that are scored."""
+        return sum(seed.candidates for seed in self.seeds)
+
+    @property
+    def asked(self) -> int:
+        """Candidates of all searches in the end."""
+        return self.recipe.search.seeds * self.recipe.search.candidates
 
     @property
     def objectives(self) -> tuple[str, ...]:
@@ -79,15 +112,28 @@ def gather_search(run: RunFolder) -> SearchFacts:
     """Read a run folder. Raises: RunError, StoreError, SettingsError naming the file that was altered."""
     recipe = run.recipe
     plan, result = run.read("plan.json"), run.read("result.json")
-    generations, place = _read_store(run)
-    candidates = [candidate for generation in generations for candidate in generation.candidates]
-    front = front_of(candidates, plane_objectives(recipe))
-    chosen = next((c for c in candidates if (c.generation, c.index) == place), front[0] if front else None)
+    objectives = plane_objectives(recipe)
+    searches = [_read_search(run, number, objectives) for number in range(recipe.search.seeds)]
     with reading(run):
+        drawn = _best_so_far(searches, objectives) if result is None else _winner(searches, result)
+        seeds = tuple(one.summary() if result is None else _found(one, result) for one in searches)
         data = data_facts(recipe, result)
-        genome = _genome(recipe, chosen) if result is None else _written_genome(result)
-    side = image_side(recipe)
-    return SearchFacts(str(run.path), run.record, recipe, plan, result, data, generations, front, chosen, genome, side)
+        genome = _genome(recipe, drawn.chosen) if result is None else _written_genome(result)
+    return SearchFacts(
+        str(run.path),
+        run.record,
+        recipe,
+        plan,
+        result,
+        data,
+        seeds,
+        drawn.number,
+        drawn.generations,
+        drawn.front,
+        drawn.chosen,
+        genome,
+        image_side(recipe),
+    )
 
 
 def plane_objectives(recipe: Recipe) -> tuple[str, ...]:
@@ -133,20 +179,62 @@ def read_generations(store: Store) -> tuple[SearchGeneration, ...]:
     )
 
 
-def _read_store(run: RunFolder) -> tuple[tuple[SearchGeneration, ...], tuple[int, int] | None]:
+@dataclass(frozen=True)
+class _Search:
+    """One search as its record has it."""
+
+    number: int
+    generations: tuple[SearchGeneration, ...]
+    front: tuple[Candidate, ...]
+    chosen: Candidate | None
+
+    @property
+    def scored(self) -> int:
+        return sum(len(generation.candidates) for generation in self.generations)
+
+    def summary(self) -> SearchSeed:
+        """As its candidates were scored in their generations."""
+        terms = {} if self.chosen is None else self.chosen.score.terms
+        return SearchSeed(self.number, self.scored, *(terms.get(name) for name in SEED_TERMS))
+
+
+def _read_search(run: RunFolder, number: int, objectives: Sequence[str]) -> _Search:
+    generations, place = _read_store(run.store_path_of(number))
+    candidates = [candidate for generation in generations for candidate in generation.candidates]
+    front = front_of(candidates, objectives)
+    chosen = next((c for c in candidates if (c.generation, c.index) == place), front[0] if front else None)
+    return _Search(number, generations, front, chosen)
+
+
+def _best_so_far(searches: Sequence[_Search], objectives: Sequence[str]) -> _Search:
+    """The search whose best candidate is the best of all; the first where nothing is usable yet."""
+    best = front_of([one.chosen for one in searches if one.chosen is not None], objectives)
+    return next((one for one in searches if best and one.chosen is best[0]), searches[0])
+
+
+def _winner(searches: Sequence[_Search], result: Mapping[str, Any]) -> _Search:
+    """The search that the result calls the best; results of single searches do not always name it."""
+    return {one.number: one for one in searches}[result.get("winner_seed", 0)]
+
+
+def _found(search: _Search, result: Mapping[str, Any]) -> SearchSeed:
+    """What the result says of a search; results of single searches do not always list it."""
+    told = {seed["seed"]: seed for seed in result.get("seeds", [{**result, "seed": 0}])}[search.number]
+    return SearchSeed(search.number, search.scored, *(told.get(name) for name in SEED_TERMS))
+
+
+def _read_store(path: Path) -> tuple[tuple[SearchGeneration, ...], tuple[int, int] | None]:
     """Generations, and the place of the winner as (generation, index)."""
-    if not run.store_path.is_file():
+    if not path.is_file():
         return (), None
-    with Store.open(run.store_path) as store:
+    with Store.open(path) as store:
         generations, winner = read_generations(store), store.values().get(WINNER)
     if winner is None:
         return generations, None
     try:
         return generations, (int(winner["generation"]), int(winner["candidate"]))
     except (KeyError, TypeError, ValueError):
-        raise RunError(
-            f"the winner in {run.store_path} has an unexpected form; restore it or start a new run"
-        ) from None
+        raise RunError(f"the winner in {path} has an unexpected form; restore it or start a new run") from None
 
 
 def _candidate(item: Recorded) -> Candidate:

@@ -95,7 +95,7 @@ class StructureLearner:
         return record
 
     def settled(self, step: int) -> bool:
-        """Whether the graph after `step` steps has its final number of synapses: until `one_shot` prunes, it has not."""
+        """Whether the graph after `step` steps has its final number of synapses; not before `one_shot` prunes."""
         return self._one_shot is None or self._one_shot <= min(step, self._total - 1)
 
     def finish(self) -> None:

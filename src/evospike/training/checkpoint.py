@@ -12,12 +12,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from evospike.core.errors import CheckpointError
 from evospike.core.files import load_tensors, save_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _NAME = re.compile(r"step-(\d{9})\.state\.safetensors")
 KEPT_PAIRS = 2
@@ -70,6 +71,23 @@ def saved_steps(folder: Path) -> list[int]:
     if not folder.is_dir():
         return []
     return sorted(int(match[1]) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name)))
+
+
+def saved_record(folder: Path) -> dict[str, Any] | None:
+    """The JSON record of the newest checkpoint that can be read, None where there is none; imports no torch.
+
+    For showing how far a training is, also while it goes on: headers are read alone and no checksum is verified.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    for step in reversed(saved_steps(folder)):
+        with contextlib.suppress(OSError, SafetensorError, KeyError, ValueError):
+            _, state_path = _paths(folder, step)
+            with safe_open(str(state_path), framework="np") as file:
+                record = json.loads(file.metadata()["record"])
+            if isinstance(record, dict):
+                return record
+    return None
 
 
 def _load_pair(folder: Path, step: int) -> Checkpoint:

@@ -19,8 +19,8 @@ class TrainingSettings(Settings):
     loss: cross-entropy of the `mean` output or `tet` (methods 1.6) with mmd_weight on its second term.
     clip: largest gradient norm, 0 for none. ema: decay of the averaged weights that are kept, 0 for none.
     precision: `bf16` runs convolutions in bfloat16 (for GPUs). channels_last: memory layout of images.
-    keep: final weights are those of the `last` epoch, or of the epoch that was `best` on the validation split, the first
-    of equals (ESL's protocol, methods 5.4); among epochs at the final density.
+    keep: final weights are those of the `last` epoch, or of the one that was `best` on the validation split, the first
+    of equals and at the final density (ESL's protocol, methods 5.4).
     checkpoint_minutes: a checkpoint is written after each epoch and at least this often.
     """
 

@@ -1,0 +1,155 @@
+"""The document of `evospike evaluate`: means over paired seeds, arms against each other, and its place in a run folder.
+
+Imports no torch: a report reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import mean, stdev
+from typing import Any
+
+from evospike.core.statistics import deviation, half_interval
+from evospike.jobs.folder import RunFolder
+
+FILE = "evaluation.json"
+
+_KINDS = ("binary", "counts", "real")
+"""What enters a layer, the most special first."""
+
+_OF_A_SEED = (
+    "test_accuracy",
+    "top5_accuracy",
+    "test_loss",
+    "firing_rate",
+    "spikes_per_sample",
+    "synaptic_operations",
+    "accumulates",
+    "multiply_accumulates",
+    "dead_units",
+    "saturated_units",
+    "density",
+    "connection_density",
+)
+"""Numbers that are listed for every seed."""
+
+_COMPARED = ("test_accuracy", "spikes_per_sample", "synaptic_operations", "noisy_accuracy")
+"""Numbers of a seed by which arms are compared, beside every energy model."""
+
+
+def stored_evaluation(run: RunFolder) -> dict[str, Any] | None:
+    """The evaluation of a run; None when there is none or it is of other weights than the run's result.
+
+    Raises: RunError when a file was altered.
+    """
+    document, result = run.read(FILE), run.read("result.json")
+    if document is None or result is None or document.get("digest") != result.get("digest"):
+        return None
+    return document
+
+
+def compared_arms(arms: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """One document per arm from those of its trainings, in the order of the seeds; all but the first with their
+    `difference` to the first, paired over seeds."""
+    first, *others = (arm_document(name, trainings) for name, trainings in arms.items())
+    return [first, *({**other, "difference": _difference(other, first)} for other in others)]
+
+
+def arm_document(name: str, trainings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the trainings of one arm say together: means, the confusions added up, and a record of every seed.
+
+    trainings: documents of the same form, one per seed.
+    """
+    accuracies = [training["test_accuracy"] for training in trainings]
+    spread = {
+        "test_accuracy_std": deviation(accuracies),
+        "test_accuracy_interval": half_interval(accuracies),
+    }
+    special = ("confusion", "layers", "robustness")
+    plain = averaged([{key: value for key, value in t.items() if key not in special} for t in trainings])
+    return {
+        "arm": name,
+        **plain,
+        **spread,
+        "confusion": _added([training["confusion"] for training in trainings]),
+        "layers": _layers([training["layers"] for training in trainings]),
+        "robustness": _robustness([training["robustness"] for training in trainings]),
+        "seeds": [_of_seed(seed, training) for seed, training in enumerate(trainings)],
+    }
+
+
+def averaged(values: Sequence[Any]) -> Any:
+    """One plain value from several of the same form: the mean of every number, None where one of them has none, and
+    the first of every text."""
+    first = values[0]
+    if any(value is None for value in values):
+        return None
+    if isinstance(first, Mapping):
+        return {key: averaged([value[key] for value in values]) for key in first}
+    if isinstance(first, (list, tuple)):
+        return [averaged(entries) for entries in zip(*values, strict=True)]
+    return first if isinstance(first, str) else mean(values)
+
+
+def _added(confusions: Sequence[Sequence[Sequence[int]]]) -> list[list[int]]:
+    return [[sum(cells) for cells in zip(*rows, strict=True)] for rows in zip(*confusions, strict=True)]
+
+
+def _layers(trainings: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Layers by name; what enters one is of the least special kind that entered it in any training."""
+    rows = []
+    for same in zip(*trainings, strict=True):
+        kinds = [layer["input_kind"] for layer in same]
+        rows.append({**averaged(same), "input_kind": max(kinds, key=_KINDS.index)})
+    return rows
+
+
+def _robustness(found: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | None:
+    """Of several trainings, each is one entry wherever a spread is given: its mean over the noise seeds."""
+    measured = [one for one in found if one is not None]
+    if len(measured) < len(found):
+        return None
+    if len(measured) == 1:
+        return dict(measured[0])
+    noisy = [one["noisy"] for one in measured]
+    note = f"spreads are over {len(measured)} trainings, each with its mean over the noise seeds"
+    plain = averaged([{key: value for key, value in one.items() if key not in ("curves", "notes")} for one in measured])
+    return {
+        **plain,
+        "noisy_std": stdev(noisy),
+        "noisy_interval": half_interval(noisy),
+        "notes": [*measured[0]["notes"], note],
+        "curves": [_curve(same) for same in zip(*(one["curves"] for one in measured), strict=True)],
+    }
+
+
+def _curve(trainings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One curve from those of several trainings."""
+    means = [list(at) for at in zip(*(curve["mean"] for curve in trainings), strict=True)]
+    return {**trainings[0], "accuracies": means, "mean": [mean(at) for at in means], "std": [stdev(at) for at in means]}
+
+
+def _of_seed(seed: int, training: Mapping[str, Any]) -> dict[str, Any]:
+    robustness = training["robustness"]
+    return {
+        "seed": seed,
+        **{key: training[key] for key in _OF_A_SEED},
+        "energy": {name: model["picojoules"] for name, model in training["energy"].items()},
+        "noisy_accuracy": None if robustness is None else robustness["noisy"],
+    }
+
+
+def _difference(arm: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
+    """Mean and half its 95 % interval of every number that was measured of both."""
+    mine, theirs = ([_comparable(seed) for seed in one["seeds"]] for one in (arm, first))
+    found = {}
+    for key in mine[0]:
+        if key in theirs[0]:
+            differences = [a[key] - b[key] for a, b in zip(mine, theirs, strict=True)]
+            found[key] = {"mean": mean(differences), "interval": half_interval(differences)}
+    return found
+
+
+def _comparable(seed: Mapping[str, Any]) -> dict[str, float]:
+    numbers = {key: seed[key] for key in _COMPARED if seed[key] is not None}
+    return numbers | {f"energy.{model}": picojoules for model, picojoules in seed["energy"].items()}

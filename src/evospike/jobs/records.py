@@ -1,0 +1,187 @@
+"""What a run has recorded so far, read beside it: candidates by generation, epochs of trainings. Imports no torch.
+
+Nothing here locks or writes, so a run may be read while it goes on; what is half written is not there yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from evospike.evolution.fitness import fitness, loss_spread, term, term_weights
+from evospike.evolution.records import Genotype, Score
+from evospike.evolution.settings import MAXIMISED, EvolutionSettings
+from evospike.evolution.store import Recorded, Store
+from evospike.jobs.folder import RunFolder, read_record
+from evospike.training.checkpoint import saved_record
+
+_LOG = "log10 "
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What candidates are compared by."""
+
+    name: str
+    maximised: bool
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One scored candidate. values: its objectives in order, None when it is not usable."""
+
+    recorded: Recorded
+    values: tuple[float, ...] | None
+
+    @property
+    def genotype(self) -> Genotype:
+        return self.recorded.request.genotype
+
+    @property
+    def score(self) -> Score:
+        return self.recorded.score
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One generation. asked: candidates it has in the end; candidates: those that are scored, in order."""
+
+    number: int
+    asked: int
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def complete(self) -> bool:
+        return len(self.candidates) == self.asked
+
+    @property
+    def usable(self) -> list[Candidate]:
+        return [candidate for candidate in self.candidates if candidate.values is not None]
+
+    def best(self, objective: Objective, place: int = 0) -> Candidate | None:
+        """The best usable candidate in one objective, given with its place among the values; the earliest on a tie."""
+        return min(self.usable, key=lambda candidate: _cost(candidate, objective, place), default=None)
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """An evolution, a search or a ranking as far as it is recorded.
+
+    name: of its file, without the ending. finalists: scores on fresh draws. values: recorded facts.
+    """
+
+    name: str
+    generations: tuple[Generation, ...]
+    finalists: tuple[Recorded, ...]
+    values: Mapping[str, Any]
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        return [candidate for generation in self.generations for candidate in generation.candidates]
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """A final training. epochs: records of the finished ones (see `training.history`); result: None before its end."""
+
+    epochs: tuple[Mapping[str, float], ...]
+    result: Mapping[str, Any] | None
+
+
+def created(run: RunFolder) -> datetime:
+    """When a run was created; of a record that does not say it, when that was written."""
+    try:
+        return datetime.fromisoformat(str(run.record["created"]))
+    except (KeyError, ValueError):
+        return datetime.fromtimestamp((run.path / "run.json").stat().st_mtime).astimezone()
+
+
+def read_studies(run: RunFolder) -> list[StudyRecord]:
+    """Every study of a run, in the order of its seeds; none before the first is begun. Raises: StoreError, RunError."""
+    return [read_study(run, path) for path in study_paths(run)]
+
+
+def study_paths(run: RunFolder) -> list[Path]:
+    """The stores of a run that are there."""
+    paths = [run.store_path_of(seed) for seed in range(study_count(run))]
+    return [path for path in paths if path.is_file()]
+
+
+def study_count(run: RunFolder) -> int:
+    """How many studies a run has in the end: one, or as many as a search has seeds; none where nothing is searched."""
+    if run.verb == "search":
+        return run.recipe.search.seeds
+    return int(run.verb == "rank" or (run.verb == "evolve" and run.recipe.evolution.mode != "random"))
+
+
+def read_study(run: RunFolder, path: Path) -> StudyRecord:
+    """One study of a run. Raises: StoreError, RunError for a record that cannot be trusted."""
+    with Store.view(path) as store:
+        recorded = store.scores()  # before the generations: a score is never there without its generation
+        asked, values = store.generations(), store.values()
+    candidates: dict[int, list[Recorded]] = {number: [] for number in range(len(asked))}
+    for one in recorded:
+        if one.request.kind == "candidate":
+            candidates.setdefault(one.request.generation, []).append(one)
+    scored = [candidates[number] for number in range(len(asked))]
+    found = objective_values(run, [[one.score for one in group] for group in scored])
+    generations = tuple(
+        Generation(number, len(genotypes), tuple(map(Candidate, group, values_of)))
+        for number, (genotypes, group, values_of) in enumerate(zip(asked, scored, found, strict=True))
+    )
+    finalists = tuple(one for one in recorded if one.request.kind == "finalist")
+    return StudyRecord(path.stem, generations, finalists, values)
+
+
+def objectives_of(run: RunFolder) -> tuple[Objective, ...]:
+    """What the candidates of a run are compared by: their fitness, the search's objectives, or their accuracy."""
+    if run.verb == "search":
+        return tuple(Objective(name, name in MAXIMISED) for name in run.recipe.search.objectives)
+    return (Objective("accuracy", True),) if run.verb == "rank" else (Objective("fitness", False),)
+
+
+def objective_values(run: RunFolder, generations: Sequence[Sequence[Score]]) -> list[list[tuple[float, ...] | None]]:
+    """The objectives of every score; None for one that is not usable. Raises: RunError for a term that is missing."""
+    if run.verb == "evolve":
+        return _fitnesses(generations, run.recipe.evolution)
+    names = [objective.name for objective in objectives_of(run)]
+    return [
+        [tuple(term(score, name) for name in names) if score.ok else None for score in scores] for scores in generations
+    ]
+
+
+def numbers_of(genotype: Genotype) -> dict[str, float]:
+    """What was varied, by name; what the strategy varies as log10 is given as the number itself."""
+    return {
+        name.removeprefix(_LOG): 10.0**value if name.startswith(_LOG) else value
+        for name, value in genotype.as_mapping().items()
+    }
+
+
+def read_training(run: RunFolder, arm: str, repeat: int) -> TrainingRecord:
+    """A final training: its result, else what its newest checkpoint says. Raises: RunError for an altered result."""
+    folder = run.final_path(arm, repeat)
+    result = read_record(folder / "result.json") if (folder / "result.json").is_file() else None
+    record = saved_record(folder) if result is None else result
+    return TrainingRecord(tuple((record or {}).get("history", ())), result)
+
+
+def _fitnesses(
+    generations: Sequence[Sequence[Score]], settings: EvolutionSettings
+) -> list[list[tuple[float, ...] | None]]:
+    """As `evolution.study` ranks them: with the weights of each generation."""
+    found: list[list[tuple[float, ...] | None]] = []
+    for number, scores in enumerate(generations):
+        spread = loss_spread(generations[: number + 1], settings.loss_from)
+        weights = term_weights(settings, number, spread)
+        values = [fitness(score, weights, settings.loss_from) for score in scores]
+        found.append([None if value is None else (value,) for value in values])
+    return found
+
+
+def _cost(candidate: Candidate, objective: Objective, place: int) -> float:
+    assert candidate.values is not None
+    return -candidate.values[place] if objective.maximised else candidate.values[place]

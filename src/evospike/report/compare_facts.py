@@ -1,0 +1,310 @@
+"""Finished runs side by side: in what their recipes differ, what their first networks reach, and what they cost."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evospike.core.errors import RunError, SettingsError
+from evospike.jobs.folder import RunFolder, open_run
+from evospike.report.compare_quantities import Quantity, Value, cost, energy, percentage
+from evospike.report.evaluation_facts import ENERGY, EvaluatedArm, EvaluatedSeed, Robustness, model_title
+from evospike.report.facts import DataFacts, reading
+from evospike.report.gather import Arm, Training, TrainingFacts, gather
+
+FEWEST, MOST = 2, 8
+"""Runs of one comparison."""
+
+LONGEST = 22
+"""Characters of a label beside a chart; the tables show it whole."""
+
+NOISY = "noisy_accuracy"
+
+PLAIN: Mapping[str, str] = {"45nm_with_encoding": "45nm"}
+"""Models that price only networks which generate weights, and the model that they come to for any other."""
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """One run, by its first arm.
+
+    number: from 1, its sign on the page. label: the end of its path that tells it from the others. evaluation: that
+    arm's part of its evaluation; None without, and then `lacking` says why. apart: why its seeds are not paired with
+    those of the first run, empty where they are.
+    """
+
+    number: int
+    label: str
+    facts: TrainingFacts
+    evaluation: EvaluatedArm | None
+    lacking: str
+    apart: tuple[str, ...]
+
+    @property
+    def arm(self) -> Arm:
+        return self.facts.arms[0]
+
+    @property
+    def trainings(self) -> tuple[Training, ...]:
+        return tuple(training for training in self.facts.trainings if training.arm == self.arm.name)
+
+    @property
+    def title(self) -> str:
+        """Number and label, short enough to stand in a chart."""
+        label = self.label if len(self.label) <= LONGEST else f"{self.label[: LONGEST - 1]}…"
+        return f"{self.number} {label}"
+
+    @property
+    def quoted(self) -> str:
+        """Its folder as a shell reads it."""
+        return shlex.quote(self.facts.path)
+
+    @property
+    def robustness(self) -> Robustness | None:
+        return None if self.evaluation is None else self.evaluation.robustness
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything the page shows.
+
+    fields: of the recipes, those that differ, with every run's value as TOML. quantities: by key, those that some run
+    has. assumptions: of the energy models, by title; runs may state different ones. unlike: numbers of the runs whose
+    noisy accuracy was measured otherwise than that of the first run that has one, and is left out.
+    """
+
+    runs: tuple[ComparedRun, ...]
+    fields: Mapping[str, tuple[str, ...]]
+    quantities: Mapping[str, Quantity]
+    assumptions: Mapping[str, tuple[str, ...]]
+    unlike: tuple[int, ...]
+
+    @property
+    def data(self) -> DataFacts:
+        return self.runs[0].facts.data
+
+    @property
+    def sparse(self) -> bool:
+        return any(run.arm.sparse for run in self.runs)
+
+    @property
+    def unevaluated(self) -> tuple[ComparedRun, ...]:
+        return tuple(run for run in self.runs if run.lacking)
+
+    @property
+    def headlines(self) -> tuple[Quantity, ...]:
+        """The few that stand at the top, of the energies the first, where runs differ in them."""
+        priced = next((key for key in self.quantities if key.startswith(ENERGY)), "")
+        keys = ("test_accuracy", "parameters", NOISY, "synaptic_operations", priced)
+        return tuple(self.quantities[key] for key in keys if key in self.quantities and self.quantities[key].varies)
+
+    @property
+    def costs(self) -> tuple[Quantity, ...]:
+        """Of which less is better, and which two runs or more have."""
+        return tuple(one for one in self.quantities.values() if one.aim == "less" and one.known > 1)
+
+    @property
+    def curves(self) -> tuple[tuple[str, str], ...]:
+        """Every kind of change that two runs or more were tried under, and the unit of its strengths."""
+        tried = Counter(
+            (curve.name, curve.unit) for run in self.runs if run.robustness for curve in run.robustness.curves
+        )
+        return tuple(curve for curve, runs in tried.items() if runs > 1)
+
+    @property
+    def measured(self) -> tuple[Quantity, ...]:
+        """What only an evaluation knows."""
+        own = ("test_accuracy", "parameters", "firing_rate")
+        return tuple(quantity for key, quantity in self.quantities.items() if key not in own)
+
+
+def gather_comparison(paths: Sequence[Path]) -> Comparison:
+    """Read runs to compare. Raises: RunError when they cannot be compared, or naming the file that was altered;
+    StoreError likewise."""
+    if not FEWEST <= len(paths) <= MOST:
+        raise RunError(f"a comparison is of {FEWEST} to {MOST} runs, given {len(paths)}; give that many run folders")
+    folders = [open_run(path) for path in _distinct(paths)]
+    for folder in folders:
+        _require_trained(folder)
+    everything = list(map(_gathered, folders))
+    for facts, folder in zip(everything, folders, strict=True):
+        _require_alike(folder, facts, folders[0], everything[0])
+    labels = _labels([folder.path.resolve() for folder in folders])
+    runs = tuple(
+        ComparedRun(place + 1, labels[place], facts, *_evaluation(facts), _apart(facts, everything[0]))
+        for place, facts in enumerate(everything)
+    )
+    quantities, unlike = _quantities(runs)
+    recipes = [dict(_flat(facts.recipe.to_plain())) for facts in everything]
+    return Comparison(runs, _differing(recipes), quantities, _assumptions(runs), unlike)
+
+
+def _distinct(paths: Sequence[Path]) -> Sequence[Path]:
+    seen: dict[Path, Path] = {}
+    for path in paths:
+        if path.resolve() in seen:
+            raise RunError(f"'{path}' is '{seen[path.resolve()]}' again; give every run once")
+        seen[path.resolve()] = path
+    return paths
+
+
+def _require_trained(run: RunFolder) -> None:
+    if not run.trains:
+        raise RunError(
+            f"'{run.path}' is a run of {run.verb}, which ends in no trained network; compare runs of train and evolve, "
+            f"and look at this one alone: evospike report {run.path}"
+        )
+    if run.read("result.json") is None:
+        raise RunError(f"'{run.path}' is not finished; finish it first: evospike resume {run.path}")
+
+
+def _gathered(run: RunFolder) -> TrainingFacts:
+    try:
+        return gather(run)
+    except SettingsError as error:
+        raise RunError(f"this release cannot read the recipe of '{run.path}': {error}") from None
+
+
+def _require_alike(run: RunFolder, facts: TrainingFacts, first_run: RunFolder, first: TrainingFacts) -> None:
+    """Refuse runs whose numbers are of different tasks."""
+    pairs = {
+        "data sets": (first.data.name, facts.data.name),
+        "splits": (first.data.split, facts.data.split),
+        "sizes of input": (_spec_entry(first_run, "input_shape"), _spec_entry(run, "input_shape")),
+        "numbers of classes": (_spec_entry(first_run, "classes"), _spec_entry(run, "classes")),
+    }
+    for what, (ours, theirs) in pairs.items():
+        if ours != theirs:
+            raise RunError(
+                f"'{first_run.path}' and '{run.path}' have different {what} ({_toml(ours)} and {_toml(theirs)}); "
+                "compare runs on the same data"
+            )
+
+
+def _spec_entry(run: RunFolder, key: str) -> Any:
+    """An entry of the planned network's specification, read as JSON: that needs no torch."""
+    with reading(run):
+        plan = run.read("plan.json") or {}
+        return json.loads(plan["spec"])[key]
+
+
+def _labels(paths: Sequence[Path]) -> list[str]:
+    """The shortest ends of different paths that differ."""
+    depth = 1
+    while len({path.parts[-depth:] for path in paths}) < len(paths):
+        depth += 1
+    return ["/".join(path.parts[-depth:]) for path in paths]
+
+
+def _evaluation(facts: TrainingFacts) -> tuple[EvaluatedArm | None, str]:
+    """What the evaluation of a run says of its first arm, or why there is none."""
+    name = facts.arms[0].name
+    if facts.evaluation is None:
+        return None, "its evaluation is of other weights" if facts.outdated else "not evaluated"
+    own = next((arm for arm in facts.evaluation.arms if arm.name == name), None)
+    return own, "" if own is not None else f"its evaluation leaves out '{name}'"
+
+
+def _apart(facts: TrainingFacts, first: TrainingFacts) -> tuple[str, ...]:
+    """Why seeds of a run do not belong to those of the first."""
+    reasons = {
+        "another root seed": facts.recipe.run.seed != first.recipe.run.seed,
+        "another number of seeds": len(facts.arms[0].seeds) != len(first.arms[0].seeds),
+        "another data section": facts.recipe.data != first.recipe.data,
+    }
+    return tuple(reason for reason, holds in reasons.items() if holds)
+
+
+def _quantities(runs: Sequence[ComparedRun]) -> tuple[dict[str, Quantity], tuple[int, ...]]:
+    """Every quantity that some run has, by key, and the runs whose noisy accuracy is not comparable."""
+    noises = {run.number: _noise(run.robustness) for run in runs if run.robustness is not None}
+    usual = next(iter(noises.values()), None)
+    unlike = tuple(number for number, noise in noises.items() if noise != usual)
+
+    def over(key: str) -> tuple[Value | None, ...]:
+        values = (_numbers(run, key) for run in runs)
+        return tuple(Value.over(seeds) if seeds else None for seeds in values)
+
+    noisy = tuple(None if run.number in unlike else value for run, value in zip(runs, over(NOISY), strict=True))
+    models = dict.fromkeys(one.model for run in runs if run.evaluation for one in run.evaluation.energies)
+    present = "Parameters present" if any(run.arm.sparse for run in runs) else "Parameters"
+    found = [
+        percentage("test_accuracy", "Test accuracy", tuple(map(_accuracy, runs))),
+        cost("parameters", present, tuple(map(_parameters, runs))),
+        Quantity("firing_rate", "Firing rate", "", 1.0, 3, "", tuple(map(_firing_rate, runs))),
+        percentage(NOISY, "Accuracy with noise", noisy),
+        cost("spikes_per_sample", "Spikes per sample", over("spikes_per_sample")),
+        cost("synaptic_operations", "Synaptic operations per sample", over("synaptic_operations")),
+        *(energy(f"{ENERGY}{model}", f"Energy, {model_title(model)}", over(f"{ENERGY}{model}")) for model in models),
+    ]
+    return {quantity.key: quantity for quantity in found if quantity.known}, unlike
+
+
+def _noise(robustness: Robustness) -> tuple[int | float | str, ...]:
+    """How a noisy accuracy was measured."""
+    return robustness.samples, robustness.noise_seeds, robustness.strength, robustness.space
+
+
+def _numbers(run: ComparedRun, key: str) -> dict[int, float]:
+    """A quantity of an evaluated network by seed; empty where it was not measured."""
+    if run.evaluation is None:
+        return {}
+    found = {
+        seed.seed: _energy(seed, key.removeprefix(ENERGY)) if key.startswith(ENERGY) else seed.numbers[key]
+        for seed in run.evaluation.seeds
+    }
+    return {seed: value for seed, value in found.items() if value is not None}
+
+
+def _energy(seed: EvaluatedSeed, model: str) -> float | None:
+    """Picojoules of a seed under a model."""
+    return seed.energy.get(model, seed.energy.get(PLAIN.get(model, model)))
+
+
+def _accuracy(run: ComparedRun) -> Value:
+    return Value(run.arm.test_accuracy, run.arm.interval, dict(enumerate(run.arm.seeds)))
+
+
+def _parameters(run: ComparedRun) -> Value:
+    """Counted, so without seeds."""
+    return Value(run.arm.active_parameters if run.arm.sparse else run.arm.parameters, None, {})
+
+
+def _firing_rate(run: ComparedRun) -> Value:
+    """Seed by seed where the result says it so."""
+    rows = (run.facts.result or {}).get("seeds", ())
+    seeds = {int(row["seed"]): float(row["firing_rate"]) for row in rows}
+    return Value.over(seeds) if seeds else Value(run.arm.firing_rate, None, {})
+
+
+def _assumptions(runs: Sequence[ComparedRun]) -> dict[str, tuple[str, ...]]:
+    """What every energy model assumes and where it is from, in the words of the evaluations, each once."""
+    found: dict[str, dict[str, None]] = {}
+    for run in runs:
+        for one in run.evaluation.energies if run.evaluation else ():
+            found.setdefault(model_title(one.model), {})[f"{one.assumptions} ({one.source})"] = None
+    return {title: tuple(texts) for title, texts in found.items()}
+
+
+def _flat(values: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:
+    """The fields of a plain recipe by their dotted names; name and about only describe it."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{where}{key}.")
+        elif where or key not in ("name", "about"):
+            yield f"{where}{key}", value
+
+
+def _differing(recipes: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
+    """Fields that are not the same in all recipes, sorted, with the value of each."""
+    written = {name: tuple(_toml(recipe[name]) for recipe in recipes) for name in sorted(recipes[0])}
+    return {name: values for name, values in written.items() if len(set(values)) > 1}
+
+
+def _toml(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
