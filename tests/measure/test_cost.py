@@ -388,6 +388,7 @@ def test_a_residual_sum_of_spikes_is_counts(seed: int) -> None:
     three = costs.layers[3]
     assert three.synaptic_operations > three.effective > 0
     assert costs.multiply_accumulates == sum(costs.layers[i].effective for i in (0, 3, 4))
+    assert costs.accumulates == sum(costs.layers[i].effective for i in (1, 2))
 
 
 def test_a_network_on_events() -> None:
@@ -428,7 +429,8 @@ def genetic(kind: str, order: str, *, events: bool = False, hidden: bool = False
         b = SpecBuilder("hidden", (2, 4, 4), 3)
         fired = b.conv_norm_neuron("stem.", INPUT, 3, role="stem")
         flat = b.node("flat", "flatten", fired)
-        neurons = b.node("hidden.neuron", "neuron", b.node("hidden.linear", "linear", flat, features=5))
+        narrow = b.node("narrow.neuron", "neuron", b.node("narrow.linear", "linear", flat, features=5))
+        neurons = b.node("wide.neuron", "neuron", b.node("wide.linear", "linear", narrow, features=7))
         b.node("classifier", "linear", neurons, features=3, role="classifier")
         spec = b.finish()
     net = build(spec, steps=2)

@@ -14,7 +14,7 @@ from evospike.report.evaluation_facts import (
     model_title,
 )
 from evospike.report.figures import DASHES, SERIES, Chart, Plain, axis_of, line_trace, plain_layout, safe, short
-from evospike.report.formats import amount, count, energy, number, percent
+from evospike.report.formats import amount, count, energy, number, percent, times
 
 MOST_CELLS = 30_000
 """Cells of confusion matrices that a page has room for; networks behind them have none drawn."""
@@ -116,7 +116,7 @@ def steps_chart(arms: Sequence[EvaluatedArm], looks: Mapping[str, int]) -> Chart
         found = [short(100 * value) for value in arm.accuracy_by_step]
         line = line_trace(safe(arm.name), steps, found, _colour(place), DASHES[place % len(DASHES)])
         labels = [
-            f"{safe(arm.name)}<br>{step} steps: {percent(value, 2)}"
+            f"{safe(arm.name)}<br>{times(step, 'step')}: {percent(value, 2)}"
             for step, value in zip(steps, arm.accuracy_by_step, strict=True)
         ]
         data.append({**line, "hovertext": labels, "showlegend": len(arms) > 1})
