@@ -91,7 +91,7 @@ def test_the_document_of_several_searches(twice) -> None:
         assert result[name] == pytest.approx((first[name] + second[name]) / 2)
     spread = abs(first["score"] - second["score"])
     assert result["score_std"] == pytest.approx(spread / 2**0.5)
-    assert result["interval"] == pytest.approx(12.706 * spread / 2)
+    assert result["interval"] == pytest.approx(12.7062 * spread / 2)
     best = result["seeds"][result["winner_seed"]]
     assert best["score"] == max(first["score"], second["score"])
     assert best["winner"] == result["winner"]["genome"]
