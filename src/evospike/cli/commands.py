@@ -108,7 +108,7 @@ def report(arguments: Namespace) -> Printed:
 def watch(arguments: Namespace) -> Printed:
     """watch: the state of a run, until it is finished."""
     from evospike.jobs.folder import open_run
-    from evospike.jobs.watch import state_of
+    from evospike.jobs.run_state import state_of
     from evospike.jobs.watch import watch as follow
 
     if arguments.json:
@@ -122,7 +122,7 @@ def export_study(arguments: Namespace) -> Printed:
     from evospike.jobs.export_study import export_study as export
     from evospike.jobs.folder import open_run
 
-    trials = export(open_run(arguments.run), arguments.optuna)
+    trials = export(open_run(arguments.run), arguments.optuna, quiet=arguments.quiet)
     return {"run": arguments.run, "storage": arguments.optuna, "trials": trials}, f"{trials} trials: {arguments.optuna}"
 
 

@@ -75,10 +75,7 @@ class Store:
     @classmethod
     def open(cls, path: Path) -> Store:
         """Open a record and check it as a whole."""
-        if not path.is_file():
-            raise StoreError(f"no run record at {path}; expected a file written by evospike, check the run folder")
-        with _explained(path):
-            connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=_WAIT_S)
+        connection = _connect(path, "rw")
         try:
             _prepare(connection, path)
             _check_format(connection, path)
@@ -95,10 +92,7 @@ class Store:
         Rows are checked as they are read, the file as a whole is not: that would keep the writer waiting.
         Raises: StoreError, RunError; also when the run was killed in the middle of a write and has not gone on yet.
         """
-        if not path.is_file():
-            raise StoreError(f"no run record at {path}; expected a file written by evospike, check the run folder")
-        with _explained(path):
-            connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_WAIT_S)
+        connection = _connect(path, "ro")
         try:
             _check_format(connection, path)
         except BaseException:
@@ -229,6 +223,14 @@ def _write_empty(path: Path, shown: Path) -> None:
     with _explained(shown), contextlib.closing(sqlite3.connect(path, timeout=_WAIT_S)) as connection:
         _prepare(connection, shown)
         connection.executescript(f"BEGIN; {_TABLES} INSERT INTO meta VALUES ('format', '{FORMAT}'); COMMIT;")
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    """mode: `rw` or `ro`, as SQLite reads it."""
+    if not path.is_file():
+        raise StoreError(f"no run record at {path}; expected a file written by evospike, check the run folder")
+    with _explained(path):
+        return sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=_WAIT_S)
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:

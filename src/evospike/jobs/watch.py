@@ -14,8 +14,7 @@ from typing import Any, TextIO
 from evospike.core.errors import Interrupted
 from evospike.core.settings import require
 from evospike.jobs.folder import open_run
-from evospike.jobs.run_state import CandidateState, Progress, RunState, StudyState, TrainingState
-from evospike.jobs.run_state import state_of as state_of
+from evospike.jobs.run_state import CandidateState, Progress, RunState, StudyState, TrainingState, state_of
 
 MOST_OF_THE_TIME = 5
 """A look at the run is followed by a pause of at least this many times its length."""

@@ -16,6 +16,7 @@ from evospike.evolution.settings import EvolutionSettings
 from evospike.evolution.store import Recorded, Store
 from evospike.evolution.study import WINNER
 from evospike.jobs.folder import RunFolder
+from evospike.jobs.records import numbers_of
 
 _LOG = "log10 "
 
@@ -161,7 +162,7 @@ def _candidate(item: Recorded, value: float | None, place: int, usable: int) -> 
     return Candidate(
         generation=request.generation,
         index=request.index,
-        values=_values(request.genotype),
+        values=numbers_of(request.genotype),
         status=score.status,
         reason=score.reason,
         terms=score.terms,
@@ -191,14 +192,8 @@ def _finalists(
         usable = [loss for loss in losses if loss is not None]
         mean = fmean(usable) if usable else None
         chosen = (request.generation, index) == winner
-        result.append(Finalist(index, _values(request.genotype), losses, mean, chosen))
+        result.append(Finalist(index, numbers_of(request.genotype), losses, mean, chosen))
     return tuple(result)
-
-
-def _values(genotype: Genotype) -> dict[str, float]:
-    return {
-        _label(name): 10.0**value if name.startswith(_LOG) else value for name, value in genotype.as_mapping().items()
-    }
 
 
 def _label(name: str) -> str:

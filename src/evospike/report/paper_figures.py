@@ -6,7 +6,6 @@ Every drawn series has an id of its own (`gid`), so that a figure can be restyle
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import fmean
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -26,7 +25,7 @@ from evospike.report.paper_style import (
     share_legend,
     whole_numbers,
 )
-from evospike.report.training_charts import by_arm, curve_of
+from evospike.report.training_charts import by_arm, curve_of, mean_curve, mean_rates
 
 _WIDE_RANGE = 20
 """Networks whose sizes differ by more than this factor stand on a logarithmic axis."""
@@ -97,7 +96,7 @@ def curves_figure(trainings: Sequence[Training], styles: Mapping[str, Look]) -> 
 
 def rates_figure(trainings: Sequence[Training], styles: Mapping[str, Look]) -> Figure | None:
     """Firing rate of every layer on the test samples, mean over seeds."""
-    rates = {arm: _mean_rates(own) for arm, own in by_arm(trainings).items()}
+    rates = {arm: mean_rates(own) for arm, own in by_arm(trainings).items()}
     return layers_figure("rate", "spikes per unit and step", rates, styles)
 
 
@@ -156,12 +155,6 @@ def name_rows(axes: Axes, names: Sequence[str]) -> None:
     axes.tick_params(axis="y", length=0)
 
 
-def mean_curve(curves: Sequence[Mapping[int, float]]) -> dict[int, float]:
-    """The mean of curves at every place that any of them knows."""
-    places = sorted({place for curve in curves for place in curve})
-    return {place: fmean(curve[place] for curve in curves if place in curve) for place in places}
-
-
 def _set_limits(axes: Axes, arms: Sequence[Arm], sizes: Sequence[int]) -> None:
     """Limits that hold every seed and interval: what is moved aside does not set them itself."""
     for arm, size in zip(arms, sizes, strict=True):
@@ -214,8 +207,3 @@ def _line(axes: Axes, curve: Mapping[int, float], look: Look, gid: str, label: s
         list(curve), list(curve.values()), color=look.colour, linestyle=look.dash, marker=marker, label=label
     )
     line.set_gid(gid)
-
-
-def _mean_rates(trainings: Sequence[Training]) -> dict[str, float]:
-    layers = dict.fromkeys(layer for training in trainings for layer in training.layer_rates)
-    return {layer: fmean(t.layer_rates[layer] for t in trainings if layer in t.layer_rates) for layer in layers}

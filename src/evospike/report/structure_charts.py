@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import fmean
 
 from evospike.report.figures import (
     DASHES,
@@ -19,7 +18,7 @@ from evospike.report.figures import (
 )
 from evospike.report.gather import Training
 from evospike.report.structure_facts import SparseLayer
-from evospike.report.training_charts import by_arm, curve_chart, curve_of, layers_chart
+from evospike.report.training_charts import by_arm, curve_chart, curve_of, layers_chart, mean_curve
 
 
 def structure_charts(trainings: Sequence[Training], structures: Mapping[str, Sequence[SparseLayer]]) -> list[Chart]:
@@ -38,7 +37,7 @@ def rewiring_chart(trainings: Sequence[Training]) -> Chart | None:
     parts: list[str] = []
     epochs: set[int] = set()
     for k, (arm, own) in enumerate(by_arm(trainings).items()):
-        born, lost = _mean_curve(own, "born"), _mean_curve(own, "lost")
+        born, lost = (mean_curve([curve_of(t, key) for t in own]) for key in ("born", "lost"))
         if not any(born.values()):
             continue
         data += _changes(safe(arm), born, lost, f"@series{k % SERIES}", DASHES[k % len(DASHES)])
@@ -56,12 +55,6 @@ def density_chart(trainings: Sequence[Training], structures: Mapping[str, Sequen
     """Density of every layer, mean over seeds, sparse arms side by side in the colours of their curves."""
     values = {arm: {layer.name: 100 * layer.density for layer in structures.get(arm, ())} for arm in by_arm(trainings)}
     return layers_chart("density", "Density by layer in per cent", "density (%)", values)
-
-
-def _mean_curve(trainings: Sequence[Training], key: str) -> dict[int, float]:
-    curves = [curve_of(training, key) for training in trainings]
-    epochs = sorted({epoch for curve in curves for epoch in curve})
-    return {epoch: fmean(curve[epoch] for curve in curves if epoch in curve) for epoch in epochs}
 
 
 def _changes(name: str, born: Mapping[int, float], lost: Mapping[int, float], colour: str, dash: str) -> list[Plain]:

@@ -105,7 +105,7 @@ def curve_chart(name: str, key: str, title: str, trainings: Sequence[Training], 
 
 def rates_chart(trainings: Sequence[Training]) -> Chart | None:
     """Firing rate of every layer on the test samples, mean over seeds."""
-    rates = {arm: _mean_rates(own) for arm, own in by_arm(trainings).items()}
+    rates = {arm: mean_rates(own) for arm, own in by_arm(trainings).items()}
     return layers_chart("rates", "Firing rate by layer", "spikes per unit and step", rates)
 
 
@@ -158,7 +158,14 @@ def _seed_line(arm: str, curve: Mapping[int, float], colour: str) -> Plain:
     }
 
 
-def _mean_rates(trainings: Sequence[Training]) -> dict[str, float]:
+def mean_curve(curves: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    """The mean of curves at every place that any of them knows."""
+    places = sorted({place for curve in curves for place in curve})
+    return {place: fmean(curve[place] for curve in curves if place in curve) for place in places}
+
+
+def mean_rates(trainings: Sequence[Training]) -> dict[str, float]:
+    """Firing rate of every layer, mean over the trainings that have it."""
     layers = dict.fromkeys(layer for training in trainings for layer in training.layer_rates)
     return {layer: fmean(t.layer_rates[layer] for t in trainings if layer in t.layer_rates) for layer in layers}
 
