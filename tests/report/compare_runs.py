@@ -10,7 +10,7 @@ from typing import Any
 
 from evospike.core.files import write_json
 from evospike.core.statistics import half_interval
-from evospike.report.evaluation_facts import MEASURES
+from evospike.report.evaluation.facts import MEASURES
 
 DATA = {"name": "digits", "split": "stratified 80/20, fixed", "simulated": False, "notes": []}
 MODELS = ("45nm", "chip")

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from evospike.report.charts import make_charts
-from evospike.report.gather import gather
+from evospike.report.training.charts import make_charts
+from evospike.report.training.gather import gather
 
 go = pytest.importorskip("plotly.graph_objects", reason="needs the extra 'report'")
 

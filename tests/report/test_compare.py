@@ -17,9 +17,9 @@ from evospike.core.errors import RunError
 from evospike.core.files import write_json
 from evospike.jobs.folder import open_run
 from evospike.models.presets import make_spec
-from evospike.report.compare_charts import comparison_charts
-from evospike.report.compare_facts import gather_comparison
-from evospike.report.compare_quantities import Change, Quantity, Value, cost, energy
+from evospike.report.compare.charts import comparison_charts
+from evospike.report.compare.facts import gather_comparison
+from evospike.report.compare.quantities import Change, Quantity, Value, cost, energy
 from evospike.report.page import write_comparison
 
 pytest.importorskip("jinja2", reason="needs the extra 'report'")

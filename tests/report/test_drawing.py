@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from evospike.report.drawing import OPERATIONS, draw, legend, reads
-from evospike.report.motif_layout import RADIUS, lay_out
+from evospike.report.search.drawing import OPERATIONS, draw, legend, reads
+from evospike.report.search.motif_layout import RADIUS, lay_out
 from evospike.search.decode import decode
 from evospike.search.genome import Cell, Genome, Link
 from evospike.search.motif import choose_motif, shipped

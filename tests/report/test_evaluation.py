@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from evospike.core.errors import RunError
 from evospike.report import page as page_module
-from evospike.report.charts import make_charts
-from evospike.report.evaluation_charts import evaluation_charts
-from evospike.report.evaluation_facts import MEASURES, SEED_MEASURES, EvaluatedArm, PairedDifference
-from evospike.report.evaluation_reader import read_evaluation
+from evospike.report.evaluation.charts import evaluation_charts
+from evospike.report.evaluation.facts import MEASURES, SEED_MEASURES, EvaluatedArm, PairedDifference
+from evospike.report.evaluation.reader import read_evaluation
 from evospike.report.formats import amount, changed, give_or_take, sentence, size
-from evospike.report.gather import gather
 from evospike.report.page import write_report
+from evospike.report.training.charts import make_charts
+from evospike.report.training.gather import gather
 
 pytest.importorskip("plotly", reason="needs the extra 'report'")
 pytest.importorskip("jinja2", reason="needs the extra 'report'")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from evospike.report.formats import count, energy, interval, signed, times
-from evospike.report.rank_facts import Difference
+from evospike.report.rank.facts import Difference
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from evospike.core.errors import RunError
 from evospike.jobs.recipe import recipe_from_plain
 from evospike.report.facts import again, recipe_text
-from evospike.report.gather import gather
+from evospike.report.training.gather import gather
 
 
 def test_arms_are_those_of_the_result(make_run):
@@ -82,7 +82,7 @@ def test_a_document_without_its_fields_is_refused_in_one_line(make_run, name):
 def test_reading_a_run_without_a_plan_imports_no_torch(make_run):
     run = make_run(plan=False, finals=None)
     code = (
-        "import sys; from evospike.jobs.folder import open_run; from evospike.report.gather import gather; "
+        "import sys; from evospike.jobs.folder import open_run; from evospike.report.training.gather import gather; "
         f"gather(open_run({str(run.path)!r})); print('torch' in sys.modules)"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from evospike.core.errors import StoreError
-from evospike.report.history import read_history
+from evospike.report.training.history import read_history
 
 
 def test_fitness_ranks_and_weights_are_those_of_the_study(make_run):

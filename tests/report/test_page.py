@@ -15,7 +15,7 @@ import pytest
 from evospike.core.errors import MissingExtra, RunError
 from evospike.evolution.store import Store
 from evospike.report.page import write_report
-from evospike.report.search_facts import gather_search
+from evospike.report.search.facts import gather_search
 
 pytest.importorskip("plotly", reason="needs the extra 'report'")
 pytest.importorskip("jinja2", reason="needs the extra 'report'")

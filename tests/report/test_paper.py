@@ -17,17 +17,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evospike.core.errors import MissingExtra, RunError
-from evospike.report import paper
-from evospike.report.gather import gather
-from evospike.report.paper import write_figures
-from evospike.report.paper_figures import accuracy_figure, arm_looks, layers_figure
-from evospike.report.paper_study_tables import rank_tables, search_tables
-from evospike.report.paper_style import COLOURS, looks, paper_style, plain_text
-from evospike.report.paper_tables import Column, Table, tables_markdown, tables_tex
-from evospike.report.paper_text import MISSING, count_unit, energy_unit, latex, markdown, one_line
-from evospike.report.paper_training_tables import training_tables
-from evospike.report.rank_facts import gather_ranking
-from evospike.report.search_facts import gather_search
+from evospike.report.paper import write as paper
+from evospike.report.paper.figures import accuracy_figure, arm_looks, layers_figure
+from evospike.report.paper.study_tables import rank_tables, search_tables
+from evospike.report.paper.style import COLOURS, looks, paper_style, plain_text
+from evospike.report.paper.tables import Column, Table, tables_markdown, tables_tex
+from evospike.report.paper.text import MISSING, count_unit, energy_unit, latex, markdown, one_line
+from evospike.report.paper.training_tables import training_tables
+from evospike.report.paper.write import write_figures
+from evospike.report.rank.facts import gather_ranking
+from evospike.report.search.facts import gather_search
+from evospike.report.training.gather import gather
 
 SVG = "{http://www.w3.org/2000/svg}"
 ARMS = ("genetic", "dense", "random")
@@ -497,7 +497,7 @@ def test_hostile_names_stay_text(make_evaluated, monkeypatch):
 SCRIPT = """
 import sys
 from pathlib import Path
-import evospike.report.paper as paper
+import evospike.report.paper.write as paper
 assert not {"torch", "matplotlib", "plotly"} & set(sys.modules)
 paper.write_figures(Path(sys.argv[1]), Path(sys.argv[2]))
 assert "matplotlib.pyplot" not in sys.modules
@@ -568,7 +568,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(make_ranking, tmp_path):
 
 def test_without_matplotlib_the_extra_is_named(make_run, tmp_path, monkeypatch):
     run = make_run()
-    monkeypatch.delitem(sys.modules, "evospike.report.paper_style")
+    monkeypatch.delitem(sys.modules, "evospike.report.paper.style")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingExtra, match=r"needs 'matplotlib'; install it with: pip install 'evospike\[figures\]'"):
         write_figures(run.path, tmp_path / "paper")
@@ -585,7 +585,7 @@ def test_an_altered_record_is_one_line(make_evaluated, tmp_path):
 def test_series_have_the_colours_of_the_page():
     from importlib.resources import files
 
-    page = files("evospike.report").joinpath("base.html").read_text()
+    page = files("evospike.report").joinpath("templates", "base.html").read_text()
     light = re.search(r"--series0:.*", page)[0]
     assert tuple(re.findall(r"--series\d: (#\w{6})", light)) == COLOURS
 

@@ -8,8 +8,8 @@ import re
 import pytest
 
 from evospike.core.errors import RunError
-from evospike.report.rank_charts import rank_charts
-from evospike.report.rank_facts import Difference, gather_ranking
+from evospike.report.rank.charts import rank_charts
+from evospike.report.rank.facts import Difference, gather_ranking
 
 
 def traces(chart):

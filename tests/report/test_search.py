@@ -18,8 +18,8 @@ from evospike.evolution.population import Candidate
 from evospike.evolution.records import Genotype, Request, Score
 from evospike.evolution.store import Store
 from evospike.report.page import write_report
-from evospike.report.search_charts import plane_chart, search_charts
-from evospike.report.search_facts import front_of, gather_search, image_side, plane_objectives, term_of
+from evospike.report.search.charts import plane_chart, search_charts
+from evospike.report.search.facts import front_of, gather_search, image_side, plane_objectives, term_of
 from evospike.search.space import Space
 
 MAXIMISED = {"score"}

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evospike.core.errors import RunError
-from evospike.report.charts import make_charts
-from evospike.report.connectivity import FAINTEST, LEVELS, SIDE, describe, draw_layer, levels
-from evospike.report.gather import gather
-from evospike.report.structure_facts import LayerPicture, SparseLayer, mean_layers
+from evospike.report.training.charts import make_charts
+from evospike.report.training.connectivity import FAINTEST, LEVELS, SIDE, describe, draw_layer, levels
+from evospike.report.training.gather import gather
+from evospike.report.training.structure_facts import LayerPicture, SparseLayer, mean_layers
 
 
 def rewrite(path, change):

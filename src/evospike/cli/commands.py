@@ -94,7 +94,7 @@ def report(arguments: Namespace) -> Printed:
     if arguments.figures is not None:
         if len(runs) > 1 or output is not None:
             raise SettingsError("--figures is about one run and writes into its own folder; give one run and no -o")
-        from evospike.report.paper import write_figures
+        from evospike.report.paper.write import write_figures
 
         written = [str(path) for path in write_figures(runs[0], Path(arguments.figures))]
         return {"run": arguments.run[0], "files": written}, "\n".join(written)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from evospike.report.evaluation_facts import Kind, PairedDifference, model_title
-from evospike.report.gather import Arm
-from evospike.report.rank_facts import Difference, RankedScore
+from evospike.report.evaluation.facts import Kind, PairedDifference, model_title
+from evospike.report.rank.facts import Difference, RankedScore
+from evospike.report.training.gather import Arm
 
 
 class Trusted:

@@ -18,8 +18,8 @@ import evospike
 from evospike.core.errors import MissingExtra, RunError
 from evospike.core.files import write_atomic
 from evospike.jobs.folder import open_run
-from evospike.report.compare_charts import comparison_charts
-from evospike.report.compare_facts import gather_comparison
+from evospike.report.compare.charts import comparison_charts
+from evospike.report.compare.facts import gather_comparison
 from evospike.report.facts import again, recipe_text
 from evospike.report.figures import Chart
 from evospike.report.formats import FILTERS, Trusted
@@ -118,7 +118,7 @@ def _plotly_js() -> str:
 
 
 def _resource(name: str) -> str:
-    return files("evospike.report").joinpath(name).read_text(encoding="utf-8")
+    return files("evospike.report").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def _inline(script: str) -> str:

@@ -8,19 +8,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evospike.jobs.folder import RunFolder
-from evospike.report.charts import make_charts
-from evospike.report.connectivity import draw_layer
-from evospike.report.drawing import draw, legend
-from evospike.report.evaluation_charts import evaluation_charts
-from evospike.report.evaluation_facts import MEASURES, SEED_MEASURES
+from evospike.report.evaluation.charts import evaluation_charts
+from evospike.report.evaluation.facts import MEASURES, SEED_MEASURES
 from evospike.report.facts import RunFacts
 from evospike.report.figures import Chart
 from evospike.report.formats import Trusted
-from evospike.report.gather import TrainingFacts, gather
-from evospike.report.rank_charts import rank_charts
-from evospike.report.rank_facts import RankFacts, gather_ranking
-from evospike.report.search_charts import TITLES, search_charts
-from evospike.report.search_facts import SearchFacts, gather_search, term_of
+from evospike.report.rank.charts import rank_charts
+from evospike.report.rank.facts import RankFacts, gather_ranking
+from evospike.report.search.charts import TITLES, search_charts
+from evospike.report.search.drawing import draw, legend
+from evospike.report.search.facts import SearchFacts, gather_search, term_of
+from evospike.report.training.charts import make_charts
+from evospike.report.training.connectivity import draw_layer
+from evospike.report.training.gather import TrainingFacts, gather
 from evospike.search.genome import Genome
 
 ALLOCATIONS: Mapping[str, str] = {

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from evospike.report.evaluation_facts import CostedLayer, Curve, EvaluatedArm, Evaluation, model_title
-from evospike.report.paper_figures import name_rows
-from evospike.report.paper_style import (
+from evospike.report.evaluation.facts import CostedLayer, Curve, EvaluatedArm, Evaluation, model_title
+from evospike.report.paper.figures import name_rows
+from evospike.report.paper.style import (
     COLUMN,
     PAGE,
     TEXT,
@@ -24,7 +24,7 @@ from evospike.report.paper_style import (
     share_legend,
     whole_numbers,
 )
-from evospike.report.paper_text import energy_unit
+from evospike.report.paper.text import energy_unit
 
 _WRITTEN, _NAMED = 12, 24
 """Up to so many classes, the numbers of a confusion matrix are written into it; its classes are named."""

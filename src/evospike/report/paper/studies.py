@@ -12,9 +12,8 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 
 from evospike.evolution.population import Candidate as Genotyped
-from evospike.report.history import Candidate, History
-from evospike.report.paper_figures import name_rows
-from evospike.report.paper_style import (
+from evospike.report.paper.figures import name_rows
+from evospike.report.paper.style import (
     BAD,
     COLOURS,
     COLUMN,
@@ -27,9 +26,10 @@ from evospike.report.paper_style import (
     share_legend,
     whole_numbers,
 )
-from evospike.report.rank_facts import RankedScore, RankFacts
-from evospike.report.search_charts import TITLES
-from evospike.report.search_facts import SearchFacts, term_of
+from evospike.report.rank.facts import RankedScore, RankFacts
+from evospike.report.search.charts import TITLES
+from evospike.report.search.facts import SearchFacts, term_of
+from evospike.report.training.history import Candidate, History
 
 Point = tuple[float, float]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from evospike.report.evaluation_facts import (
+from evospike.report.evaluation.facts import (
     CostedLayer,
     Curve,
     Encoding,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from evospike.report.evolution_charts import evolution_charts
 from evospike.report.figures import Chart
-from evospike.report.gather import TrainingFacts
-from evospike.report.structure_charts import structure_charts
-from evospike.report.training_charts import arms_chart, training_charts
+from evospike.report.training.evolution_charts import evolution_charts
+from evospike.report.training.gather import TrainingFacts
+from evospike.report.training.structure_charts import structure_charts
+from evospike.report.training.training_charts import arms_chart, training_charts
 
 
 def make_charts(facts: TrainingFacts) -> dict[str, Chart]:

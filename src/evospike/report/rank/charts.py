@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from evospike.report.figures import Chart, Plain, axis_of, plain_layout, safe, short
-from evospike.report.rank_facts import ACCURACY, RankedScore, RankFacts
-from evospike.report.search_facts import term_of
+from evospike.report.rank.facts import ACCURACY, RankedScore, RankFacts
+from evospike.report.search.facts import term_of
 
 
 def rank_charts(facts: RankFacts) -> dict[str, Chart]:

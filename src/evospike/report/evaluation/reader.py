@@ -9,7 +9,7 @@ from typing import Any
 from evospike.core.errors import RunError
 from evospike.jobs.evaluation_document import FILE, stored_evaluation
 from evospike.jobs.folder import RunFolder
-from evospike.report.evaluation_facts import (
+from evospike.report.evaluation.facts import (
     MEASURES,
     SEED_MEASURES,
     BreakEven,

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from evospike.report.compare_facts import ComparedRun, Comparison
-from evospike.report.compare_quantities import Quantity, Value
-from evospike.report.evaluation_charts import robustness_chart
+from evospike.report.compare.facts import ComparedRun, Comparison
+from evospike.report.compare.quantities import Quantity, Value
+from evospike.report.evaluation.charts import robustness_chart
 from evospike.report.figures import SERIES, SYMBOLS, Chart, Plain, axis_of, plain_layout, safe, short
-from evospike.report.gather import Training
-from evospike.report.training_charts import arms_chart, curve_chart
+from evospike.report.training.gather import Training
+from evospike.report.training.training_charts import arms_chart, curve_chart
 
 WIDEST = 20.0
 """Largest over least cost from which an axis is logarithmic."""

@@ -18,7 +18,7 @@ from evospike.report.figures import (
     safe,
     short,
 )
-from evospike.report.gather import Arm, Training
+from evospike.report.training.gather import Arm, Training
 
 
 def arms_chart(arms: Sequence[Arm]) -> Chart:

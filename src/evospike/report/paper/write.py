@@ -13,12 +13,12 @@ from evospike.core.errors import MissingExtra, RunError
 from evospike.core.files import write_atomic
 from evospike.jobs.folder import RunFolder, open_run
 from evospike.report.facts import reading
-from evospike.report.gather import gather
-from evospike.report.paper_study_tables import rank_tables, search_tables
-from evospike.report.paper_tables import Table, tables_markdown, tables_tex
-from evospike.report.paper_training_tables import training_tables
-from evospike.report.rank_facts import gather_ranking
-from evospike.report.search_facts import gather_search
+from evospike.report.paper.study_tables import rank_tables, search_tables
+from evospike.report.paper.tables import Table, tables_markdown, tables_tex
+from evospike.report.paper.training_tables import training_tables
+from evospike.report.rank.facts import gather_ranking
+from evospike.report.search.facts import gather_search
+from evospike.report.training.gather import gather
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,7 +52,7 @@ def write_figures(run: Path, folder: Path) -> list[Path]:
 def _files(run: RunFolder) -> dict[str, bytes]:
     """Contents of all files by name."""
     try:
-        from evospike.report.paper_style import file_bytes, paper_style
+        from evospike.report.paper.style import file_bytes, paper_style
     except ImportError:
         raise MissingExtra("matplotlib", "figures", "a figure for a paper") from None
     with paper_style(), reading(run):
@@ -64,9 +64,9 @@ def _files(run: RunFolder) -> dict[str, bytes]:
 
 
 def _training_paper(run: RunFolder) -> Paper:
-    from evospike.report.paper_evaluation import evaluation_figures
-    from evospike.report.paper_figures import arm_looks, training_figures
-    from evospike.report.paper_studies import evolution_figures
+    from evospike.report.paper.evaluation import evaluation_figures
+    from evospike.report.paper.figures import arm_looks, training_figures
+    from evospike.report.paper.studies import evolution_figures
 
     facts = gather(run)
     figures = evolution_figures(facts.history) | training_figures(facts)
@@ -76,14 +76,14 @@ def _training_paper(run: RunFolder) -> Paper:
 
 
 def _search_paper(run: RunFolder) -> Paper:
-    from evospike.report.paper_studies import search_figures
+    from evospike.report.paper.studies import search_figures
 
     facts = gather_search(run)
     return search_figures(facts), search_tables(facts)
 
 
 def _rank_paper(run: RunFolder) -> Paper:
-    from evospike.report.paper_studies import rank_figures
+    from evospike.report.paper.studies import rank_figures
 
     facts = gather_ranking(run)
     return rank_figures(facts), rank_tables(facts)

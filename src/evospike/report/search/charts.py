@@ -17,7 +17,7 @@ from evospike.report.figures import (
     safe,
     short,
 )
-from evospike.report.search_facts import SearchFacts, term_of
+from evospike.report.search.facts import SearchFacts, term_of
 
 TITLES = {
     "score": "score",

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from evospike.core.statistics import half_interval
-from evospike.report.evaluation_facts import ENERGY, EvaluatedArm, Evaluation, model_title
-from evospike.report.gather import Arm, TrainingFacts
-from evospike.report.paper_tables import Cell, Column, Table, counts, data_name, words
-from evospike.report.paper_text import count_text, count_unit, energy_unit, number_text, share_text
+from evospike.report.evaluation.facts import ENERGY, EvaluatedArm, Evaluation, model_title
+from evospike.report.paper.tables import Cell, Column, Table, counts, data_name, words
+from evospike.report.paper.text import count_text, count_unit, energy_unit, number_text, share_text
+from evospike.report.training.gather import Arm, TrainingFacts
 
 
 def training_tables(facts: TrainingFacts) -> list[Table]:

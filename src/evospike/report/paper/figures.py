@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from matplotlib.transforms import Transform, offset_copy
 
-from evospike.report.gather import Arm, Training, TrainingFacts
-from evospike.report.paper_style import (
+from evospike.report.paper.style import (
     COLUMN,
     MUTED,
     PAGE,
@@ -25,7 +24,8 @@ from evospike.report.paper_style import (
     share_legend,
     whole_numbers,
 )
-from evospike.report.training_charts import by_arm, curve_of, mean_curve, mean_rates
+from evospike.report.training.gather import Arm, Training, TrainingFacts
+from evospike.report.training.training_charts import by_arm, curve_of, mean_curve, mean_rates
 
 _WIDE_RANGE = 20
 """Networks whose sizes differ by more than this factor stand on a logarithmic axis."""

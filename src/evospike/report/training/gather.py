@@ -10,11 +10,17 @@ from typing import Any
 from evospike.core.statistics import half_interval
 from evospike.jobs.folder import RunFolder
 from evospike.jobs.recipe import Recipe
-from evospike.report.evaluation_facts import Evaluation
-from evospike.report.evaluation_reader import read_evaluation
+from evospike.report.evaluation.facts import Evaluation
+from evospike.report.evaluation.reader import read_evaluation
 from evospike.report.facts import RunFacts, data_facts, reading
-from evospike.report.history import History, read_history
-from evospike.report.structure_facts import Connectivity, SparseLayer, connectivity_of, mean_layers, sparse_layers
+from evospike.report.training.history import History, read_history
+from evospike.report.training.structure_facts import (
+    Connectivity,
+    SparseLayer,
+    connectivity_of,
+    mean_layers,
+    sparse_layers,
+)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from evospike.evolution.population import Candidate
 from evospike.evolution.store import Store
 from evospike.jobs.folder import RunFolder
 from evospike.report.facts import RunFacts, data_facts, reading
-from evospike.report.search_facts import read_generations, term_of
+from evospike.report.search.facts import read_generations, term_of
 
 ACCURACY = "accuracy"
 

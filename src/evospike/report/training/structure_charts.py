@@ -16,9 +16,9 @@ from evospike.report.figures import (
     safe,
     short,
 )
-from evospike.report.gather import Training
-from evospike.report.structure_facts import SparseLayer
-from evospike.report.training_charts import by_arm, curve_chart, curve_of, layers_chart, mean_curve
+from evospike.report.training.gather import Training
+from evospike.report.training.structure_facts import SparseLayer
+from evospike.report.training.training_charts import by_arm, curve_chart, curve_of, layers_chart, mean_curve
 
 
 def structure_charts(trainings: Sequence[Training], structures: Mapping[str, Sequence[SparseLayer]]) -> list[Chart]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from evospike.report.facts import RunFacts
-from evospike.report.paper_text import count_text, count_unit, latex, markdown
+from evospike.report.paper.text import count_text, count_unit, latex, markdown
 
 Cell = str | None
 

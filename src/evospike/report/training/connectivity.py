@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from evospike.report.structure_facts import LayerPicture
+from evospike.report.training.structure_facts import LayerPicture
 
 SIDE, GUTTER = 160, 17
 """Of the square that a layer fills, and of the room for a label beside and above it."""

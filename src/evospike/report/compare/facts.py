@@ -12,10 +12,10 @@ from typing import Any
 
 from evospike.core.errors import RunError, SettingsError
 from evospike.jobs.folder import RunFolder, open_run
-from evospike.report.compare_quantities import Quantity, Value, cost, energy, percentage
-from evospike.report.evaluation_facts import ENERGY, EvaluatedArm, EvaluatedSeed, Robustness, model_title
+from evospike.report.compare.quantities import Quantity, Value, cost, energy, percentage
+from evospike.report.evaluation.facts import ENERGY, EvaluatedArm, EvaluatedSeed, Robustness, model_title
 from evospike.report.facts import DataFacts, reading
-from evospike.report.gather import Arm, Training, TrainingFacts, gather
+from evospike.report.training.gather import Arm, Training, TrainingFacts, gather
 
 FEWEST, MOST = 2, 8
 """Runs of one comparison."""

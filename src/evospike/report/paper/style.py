@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from evospike.report.paper_text import one_line
+from evospike.report.paper.text import one_line
 
 COLUMN, PAGE = 3.35, 7.0
 """Inches: the width of a column, and of both."""

@@ -18,7 +18,7 @@ from evospike.report.figures import (
     short,
     wide_layout,
 )
-from evospike.report.history import Candidate, Generation, History
+from evospike.report.training.history import Candidate, Generation, History
 
 
 def evolution_charts(history: History) -> list[Chart]:

@@ -8,10 +8,10 @@ from typing import Any
 
 from evospike.evolution.population import Candidate
 from evospike.report.formats import interval, signed
-from evospike.report.paper_tables import Cell, Column, Table, counts, data_name, words
-from evospike.report.paper_text import count_text, count_unit, number_text, share_text
-from evospike.report.rank_facts import RankedScore, RankFacts
-from evospike.report.search_facts import SearchFacts, term_of
+from evospike.report.paper.tables import Cell, Column, Table, counts, data_name, words
+from evospike.report.paper.text import count_text, count_unit, number_text, share_text
+from evospike.report.rank.facts import RankedScore, RankFacts
+from evospike.report.search.facts import SearchFacts, term_of
 from evospike.search.space import Space
 
 

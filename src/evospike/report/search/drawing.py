@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from evospike.report.motif_layout import RADIUS, Curve, MotifLayout, PlacedEdge, Point, lay_out
+from evospike.report.search.motif_layout import RADIUS, Curve, MotifLayout, PlacedEdge, Point, lay_out
 from evospike.search.decode import STEM_FACTOR, decode
 from evospike.search.genome import Genome, Link
 from evospike.search.motif import MotifEdge

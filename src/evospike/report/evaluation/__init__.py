@@ -1,0 +1,1 @@
+"""What `evospike evaluate` measured, as a page shows it."""

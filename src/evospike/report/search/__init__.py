@@ -1,0 +1,1 @@
+"""The page of an architecture search: what was found, and its drawing."""

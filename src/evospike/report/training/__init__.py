@@ -1,0 +1,1 @@
+"""The page of evolve and train: history of the evolution, trainings, structure."""
