@@ -46,7 +46,8 @@ class Circumstances:
 
     device: `cpu` or `cuda:N`. threads: CPU threads. quick: small sizes, for a look in three minutes.
     folder: where a case may write; gone afterwards. data: folder with local data sets, empty for the environment's.
-    peers: those that were found, by name, absent ones too.
+    peers: those that were found, by name, absent ones too; loaded when first asked for.
+    peers_folder: where their adapters are, for a fresh process that loads them itself; empty for none.
     """
 
     device: str
@@ -55,6 +56,7 @@ class Circumstances:
     folder: str
     data: str
     peers: Mapping[str, Peer | Absent]
+    peers_folder: str = ""
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,13 @@ class SpikingNeuron(nn.Module):
 
         A current of one step with `steps=T` is shown at every step.
         """
-        decay = None if self.decay_logit is None else torch.sigmoid(self.decay_logit).to(current.dtype)
-        return multi_step(current, state, self.neuron, steps=steps, decay=decay, path=self.path)
+        return multi_step(current, state, self.neuron, steps=steps, decay=self.decay(current), path=self.path)
+
+    def decay(self, like: Tensor) -> Tensor:
+        """The factor of the potential at each step, learned or not, a scalar of the type and device of `like`."""
+        if self.decay_logit is not None:
+            return torch.sigmoid(self.decay_logit).to(like.dtype)
+        return torch.full((), self.neuron.step_decay, dtype=like.dtype, device=like.device)
 
     def extra_repr(self) -> str:
         n = self.neuron

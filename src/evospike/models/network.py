@@ -1,7 +1,8 @@
 """A built network: runs the graph of its specification over T steps.
 
 A static image is coded once: every node before the first neuron works on (B, ...), and only the first neuron spreads it
-over time. A graph with delayed edges is stepped through time, one step of every node after the other.
+over time. A graph with delayed edges is stepped through time, one step of every node after the other. A batch norm that
+only a neuron reads is computed together with it where `layers.norm_and_fire` can.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from evospike.core.errors import ShapeError
+from evospike.layers.norm_and_fire import can_join, normalise_and_fire
 from evospike.layers.spiking import SpikingNeuron, TimeBatchNorm2d, merge_time, split_time
 from evospike.layers.weights import holding_weights
 from evospike.models.shapes import infer_shapes
@@ -26,10 +28,14 @@ stepped through time, once per step with T = 1."""
 
 @dataclass(frozen=True)
 class _Value:
-    """What a node gave: (B, ...) when it is the same at every step, (steps*B, ...) when it is not."""
+    """What a node gave: (B, ...) when it is the same at every step, (steps*B, ...) when it is not.
+
+    norm: a batch norm that is still to be applied, by the neuron that reads this.
+    """
 
     tensor: Tensor
     timed: bool
+    norm: TimeBatchNorm2d | None = None
 
 
 class Network(nn.Module):
@@ -45,6 +51,7 @@ class Network(nn.Module):
         self.observer: SpikeObserver | None = None
         self._shapes = infer_shapes(spec)
         self._last_reader = {edge.source: i for i, node in enumerate(spec.nodes) for edge in node.inputs}
+        self._neuron_behind = _neurons_behind_norms(spec)
 
     def forward(self, x: Tensor) -> Tensor:
         steps = self._check_input(x)
@@ -137,11 +144,19 @@ class Network(nn.Module):
             return self._join(node, inputs, steps)
         value = inputs[0]
         if isinstance(module, TimeBatchNorm2d):
+            if self._joins_neuron(node, module):
+                return _Value(value.tensor, value.timed, module)
             shown, merged = (1, steps) if value.timed else (steps, 1)
             return _Value(module(value.tensor, repeats=shown, steps=merged), value.timed)
         return _Value(module(value.tensor), value.timed)
 
+    def _joins_neuron(self, node: Node, norm: TimeBatchNorm2d) -> bool:
+        behind = self._neuron_behind.get(node.name)
+        return behind is not None and self.observer is None and can_join(norm, self.get_submodule(behind))
+
     def _fire(self, node: Node, module: SpikingNeuron, value: _Value, steps: int, states: dict[str, Tensor]) -> _Value:
+        if value.norm is not None:
+            return _Value(normalise_and_fire(value.tensor, value.norm, module, steps, timed=value.timed), True)
         current = split_time(value.tensor, steps) if value.timed else value.tensor.unsqueeze(0)
         spikes, states[node.name] = module(current, states.get(node.name), steps)
         if self.observer is not None:
@@ -159,3 +174,15 @@ class Network(nn.Module):
         for tensor in tensors[1:]:
             total = total + tensor
         return _Value(total, timed)
+
+
+def _neurons_behind_norms(spec: NetworkSpec) -> dict[str, str]:
+    """Neurons by the norm they follow, where nothing else reads it and every step is computed at once."""
+    if spec.has_delays:
+        return {}
+    pairs = {node.name: spec.readers(node.name) for node in spec.nodes if node.op == "norm"}
+    return {
+        norm: readers[0].name
+        for norm, readers in pairs.items()
+        if len(readers) == 1 and readers[0].op == "neuron" and not readers[0].inputs[0].sign
+    }
