@@ -21,7 +21,7 @@ from evospike.jobs.folder import resolved_threads
 from evospike.jobs.inspection import spec_of
 from evospike.jobs.plan import make_plan
 from evospike.jobs.recipe import Recipe, read_recipe
-from evospike.jobs.workshop import Workshop, parameter_count
+from evospike.jobs.workshop import Workshop, parameter_count, settle_process
 from evospike.training.loop import Trainer
 
 
@@ -57,7 +57,7 @@ def attempt(recipe: Recipe, images: int = 2) -> dict[str, Any]:
         run=replace(recipe.run, path="eager"),
     )
     shop = stand_in_workshop(recipe, images)
-    torch.set_num_threads(shop.plan.threads)
+    settle_process(shop.plan)
     net = shop.network("genetic", ("attempt",))
     structure = shop.structure(net, recipe.sparse, ("attempt",))
     started = time.monotonic()

@@ -26,7 +26,7 @@ from evospike.jobs.final import WEIGHTS
 from evospike.jobs.folder import RunFolder
 from evospike.jobs.load import finished_training, open_training, trained_network, workshop_of
 from evospike.jobs.results import data_facts
-from evospike.jobs.workshop import Workshop, parameter_count
+from evospike.jobs.workshop import Workshop, parameter_count, settle_process
 from evospike.measure.cost import Costs, LayerCost, count_costs
 from evospike.measure.energy import break_even, energy_models
 from evospike.measure.robustness import measure_robustness
@@ -93,7 +93,7 @@ def evaluate_run(
     names, seeds = _known_arms(run, arms), range(run.recipe.final.seeds)
     results = [finished_training(run, arm, seed) for arm in names for seed in seeds]
     shop = workshop_of(run, device, same_path=True)
-    torch.set_num_threads(shop.plan.threads)
+    settle_process(shop.plan)
     images = _test_images(shop)
     _check_data(shop, len(images), results[0]["test_samples"])
     passes = len(results) * (1 if disturbance.kind == "none" else 2)

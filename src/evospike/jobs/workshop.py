@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from evospike.core.allocator import keep_freed_memory
 from evospike.core.rng import Name, stream, stream_key
 from evospike.data.augment import Augmenter, batch_order
 from evospike.data.task import ImageSet, Task, load_task
@@ -71,8 +72,8 @@ class Workshop:
 
     @classmethod
     def open(cls, recipe: Recipe, plan: Plan) -> Workshop:
-        """Load the data and obey the plan's number of threads."""
-        torch.set_num_threads(plan.threads)
+        """Load the data and obey the plan in this process."""
+        settle_process(plan)
         return cls(recipe, plan, load_task(recipe.data, recipe.run.seed))
 
     @cached_property
@@ -181,3 +182,9 @@ def parameter_count(net: nn.Module) -> int:
 def as_context(recipe: Recipe, plan: Plan, folder: str) -> dict[str, Any]:
     """What a worker process needs to open the same workshop."""
     return {"recipe": recipe.to_plain(), "plan": plan.to_plain(), "folder": folder}
+
+
+def settle_process(plan: Plan) -> None:
+    """What a process does once before it computes anything for a run: its threads, and what becomes of freed memory."""
+    torch.set_num_threads(plan.threads)
+    keep_freed_memory()

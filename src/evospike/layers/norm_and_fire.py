@@ -1,8 +1,8 @@
 """Batch norm over time and the neurons behind it as one function, compiled: normalise, charge and fire in one pass.
 
 Kept for the backward pass are the norm's input and a few numbers per channel; the potentials are computed again, from
-the same numbers by the same operations. Beside a norm and a neuron that are run one after the other that saves two of
-six passes over memory forward, one of five backward, and one of the two tensors that are kept.
+the same numbers by the same operations. A norm and a neuron one after the other keep the potentials, too, and write
+them. Statistics and what the backward pass makes of them are PyTorch's own.
 
 Tensors are seen as (T, A, C, S): T steps, C channels, and what lies outside and inside the channels in memory, (B, H*W)
 when channels come first and (B*H*W, 1) when they come last. One compilation serves every layer of either layout.
@@ -22,8 +22,6 @@ from torch.autograd.function import once_differentiable
 from evospike.layers.spiking import SpikingNeuron, TimeBatchNorm2d
 from evospike.neurons.fused import call, charged_and_fired, compile_alone, gradients
 from evospike.neurons.settings import NeuronSettings
-
-_ALL_BUT_CHANNELS = (0, 1, 3)
 
 
 def can_join(norm: nn.Module, neuron: nn.Module) -> bool:
@@ -51,23 +49,23 @@ def normalise_and_fire(x: Tensor, norm: TimeBatchNorm2d, neuron: SpikingNeuron, 
     repeated tensor, as in `TimeBatchNorm2d`. The norm's running statistics move. Same layout out as in.
     Raises: ValueError, as a batch norm does, for a single value per channel.
     """
-    rows = _as_rows(x, steps if timed else 1)
-    mean, variance = call(_statistics(rows.shape[3] == 1), rows)
-    _track(norm, mean, variance, x.numel() // x.shape[1], repeats=1 if timed else steps)
-    decay = neuron.decay(mean)
-    constants = _Constants(neuron.neuron, steps, neuron.decay_logit is not None)
+    repeats = 1 if timed else steps
+    mean, inverse = _statistics(x, norm, x.numel() // x.shape[1] * repeats)
+    constants = _Constants(neuron.neuron, steps, steps // repeats, neuron.decay_logit is not None, norm.eps)
     spikes: Tensor = _NormaliseAndFire.apply(  # type: ignore[no-untyped-call]
-        rows, norm.weight, norm.bias, decay, mean, variance + norm.eps, constants
+        x, norm.weight, norm.bias, neuron.decay(mean), mean, inverse, constants
     )
-    return _as_images(spikes, x)
+    return spikes
 
 
 class _Constants(NamedTuple):
-    """What a compilation is for, beside shapes and types. learns_decay: the gradient by the decay is wanted."""
+    """What a compilation is for. shown: steps that the input has, T or 1. learns_decay: its gradient is wanted."""
 
     neuron: NeuronSettings
     steps: int
+    shown: int
     learns_decay: bool
+    eps: float
 
 
 def _as_rows(x: Tensor, steps: int) -> Tensor:
@@ -91,117 +89,91 @@ def _channels_last(x: Tensor) -> bool:
 
 
 @torch.no_grad()
-def _track(norm: TimeBatchNorm2d, mean: Tensor, variance: Tensor, values: int, *, repeats: int) -> None:
-    """Move the running statistics. values: in each channel, of a tensor that is seen `repeats` times."""
-    values *= repeats
+def _statistics(x: Tensor, norm: TimeBatchNorm2d, values: int) -> tuple[Tensor, Tensor]:
+    """Mean and inverse standard deviation of each channel; the running statistics move.
+
+    values: in each channel, of the tensor as it is shown.
+    """
     if values == 1:
         raise ValueError("a batch norm in training needs more than 1 value per channel; give a larger batch")
+    _, mean, inverse = torch.native_batch_norm(x, norm.weight, norm.bias, None, None, True, 0.0, norm.eps)
     assert norm.running_mean is not None
     assert norm.running_var is not None
     assert norm.num_batches_tracked is not None
     norm.num_batches_tracked.add_(1)
     share = 1 / int(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+    unbiased = (inverse.square().reciprocal() - norm.eps).clamp_min(0) * (values / (values - 1))
     norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), share)
-    norm.running_var.lerp_((variance * (values / (values - 1))).to(norm.running_var.dtype), share)
+    norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), share)
+    return mean, inverse
 
 
 class _NormaliseAndFire(torch.autograd.Function):
-    """Rows (T|1, A, C, S) -> spikes (T, A, C, S).
-
-    mean, variance: those of the rows, (C,); the variance has its epsilon.
-    """
+    """Images -> spikes; mean and inverse standard deviation (C,) are those of the images."""
 
     @staticmethod
     def forward(
         ctx: Any,
-        rows: Tensor,
+        x: Tensor,
         gain: Tensor,
         bias: Tensor,
         decay: Tensor,
         mean: Tensor,
-        variance: Tensor,
+        inverse: Tensor,
         constants: _Constants,
     ) -> Tensor:
-        inverse = variance.rsqrt()
         scale = gain * inverse
         shift = bias - mean * scale
-        ctx.save_for_backward(rows, scale, shift, decay, mean, inverse)
+        ctx.save_for_backward(x, gain, scale, shift, decay, mean, inverse)
         ctx.constants = constants
-        spikes: Tensor = call(_forward(constants, rows.shape[0], rows.shape[3] == 1), rows, scale, shift, decay)
-        return spikes
+        rows = _as_rows(x, constants.shown)
+        spikes: Tensor = call(_forward(constants, rows.shape[3] == 1), rows, scale, shift, decay)
+        return _as_images(spikes, x)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_spikes: Tensor) -> tuple[Tensor | None, ...]:
-        rows, scale, shift, decay, mean, inverse = ctx.saved_tensors
-        inner = rows.shape[3] == 1
-        grad, total, along, by_decay = call(
-            _backward(ctx.constants, rows.shape[0], inner), rows, scale, shift, mean, decay, grad_spikes.contiguous()
+        x, gain, scale, shift, decay, mean, inverse = ctx.saved_tensors
+        constants: _Constants = ctx.constants
+        rows = _as_rows(x, constants.shown)
+        layout = torch.channels_last if _channels_last(x) else torch.contiguous_format
+        grad_rows = _as_rows(grad_spikes.contiguous(memory_format=layout), constants.steps)
+        grad, by_decay = call(_backward(constants, rows.shape[3] == 1), rows, scale, shift, decay, grad_rows)
+        grad_x, grad_gain, grad_bias = torch.ops.aten.native_batch_norm_backward(
+            _as_images(grad, x), x, gain, None, None, mean, inverse, True, constants.eps, [True, True, True]
         )
-        values = rows.numel() // rows.shape[2]
-        grad_rows = call(
-            _through_statistics(inner), grad, rows, scale, mean, total / values, along * inverse.square() / values
-        )
-        grad_decay = by_decay.sum() if ctx.constants.learns_decay else None
-        return grad_rows, along * inverse, total, grad_decay, None, None, None
+        return grad_x, grad_gain, grad_bias, None if by_decay is None else by_decay.sum(), None, None, None
 
 
 @functools.cache
-def _statistics(channels_last: bool) -> Callable[..., Any]:
-    def statistics(rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and biased variance of each channel."""
-        rows = _wide(rows)
-        values = rows.numel() // rows.shape[2]
-        mean = rows.sum(_ALL_BUT_CHANNELS) / values
-        return mean, (rows - mean[:, None]).square().sum(_ALL_BUT_CHANNELS) / values
-
-    return _compile(statistics, channels_last)
-
-
-@functools.cache
-def _forward(constants: _Constants, shown: int, channels_last: bool) -> Callable[..., Any]:
+def _forward(constants: _Constants, channels_last: bool) -> Callable[..., Any]:
     def forward(rows: Tensor, scale: Tensor, shift: Tensor, decay: Tensor) -> Tensor:
         _, spikes, _ = _fired(rows, scale, shift, decay, constants)
         return torch.stack(spikes).to(rows.dtype)
 
-    return _compile(forward, channels_last, constants.steps, shown)
+    return _compile(forward, constants, channels_last)
 
 
 @functools.cache
-def _backward(constants: _Constants, shown: int, channels_last: bool) -> Callable[..., Any]:
+def _backward(constants: _Constants, channels_last: bool) -> Callable[..., Any]:
     def backward(
-        rows: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, decay: Tensor, grad_spikes: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Gradient by the normalised rows; by channel its sum, its sum along the centred rows, that by the decay."""
+        rows: Tensor, scale: Tensor, shift: Tensor, decay: Tensor, grad_spikes: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Gradient by the normalised rows, and by channel that by the decay."""
         charged, spikes, _ = _fired(rows, scale, shift, decay, constants)
         grads, _ = gradients(charged, decay, _wide(grad_spikes).unbind(0), None, constants.neuron)
         by_decay = _by_decay(charged, spikes, grads, constants.neuron) if constants.learns_decay else None
-        grad = torch.stack(grads)
-        if rows.shape[0] == 1:
-            grad = grad.sum(0, keepdim=True)
-        centred = _wide(rows) - mean[:, None]
-        return grad, grad.sum(_ALL_BUT_CHANNELS), (grad * centred).sum(_ALL_BUT_CHANNELS), by_decay
+        grad = torch.stack(grads) if constants.shown > 1 else sum(grads[1:], grads[0]).unsqueeze(0)
+        return grad.to(rows.dtype), by_decay
 
-    return _compile(backward, channels_last, constants.steps, shown)
-
-
-@functools.cache
-def _through_statistics(channels_last: bool) -> Callable[..., Any]:
-    def through_statistics(
-        grad: Tensor, rows: Tensor, scale: Tensor, mean: Tensor, offset: Tensor, along: Tensor
-    ) -> Tensor:
-        """Gradient by the rows: less what mean and variance take of it."""
-        centred = _wide(rows) - mean[:, None]
-        return ((grad - offset[:, None] - centred * along[:, None]) * scale[:, None]).to(rows.dtype)
-
-    return _compile(through_statistics, channels_last)
+    return _compile(backward, constants, channels_last)
 
 
 def _fired(
     rows: Tensor, scale: Tensor, shift: Tensor, decay: Tensor, constants: _Constants
 ) -> tuple[list[Tensor], list[Tensor], Tensor]:
     currents = [row * scale[:, None] + shift[:, None] for row in _wide(rows).unbind(0)]
-    shown = currents * constants.steps if len(currents) == 1 else currents
+    shown = currents * (constants.steps // constants.shown)
     return charged_and_fired(shown, None, decay, constants.neuron)
 
 
@@ -218,6 +190,6 @@ def _wide(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
-def _compile(function: Callable[..., Any], *labels: bool | int) -> Callable[..., Any]:
+def _compile(function: Callable[..., Any], constants: _Constants, channels_last: bool) -> Callable[..., Any]:
     assert isinstance(function, FunctionType)
-    return compile_alone(function, "_".join(str(int(label)) for label in labels))
+    return compile_alone(function, f"{constants.steps}_{constants.shown}_{'inner' if channels_last else 'outer'}")
