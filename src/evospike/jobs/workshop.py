@@ -156,7 +156,9 @@ class Workshop:
         )
 
     def _placed(self, net: Network) -> Network:
-        layout = torch.channels_last if self.recipe.training.channels_last else torch.contiguous_format
+        training = self.recipe.training
+        layout = torch.channels_last if training.channels_last else torch.contiguous_format
+        net.recompute_blocks = training.activations == "recomputed"
         return net.to(device=self.plan.device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
 
     def source(self, images: ImageSet, key: tuple[Name, ...]) -> BatchSource:

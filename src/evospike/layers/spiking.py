@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -64,14 +66,25 @@ class TimeBatchNorm2d(nn.BatchNorm2d):
             return super().forward(x)
         return self._every_step(x, repeats) if self.stepwise else self._as_if_repeated(x, repeats)
 
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """Inside, training leaves the running statistics as they are: for a forward that is computed a second time."""
+        before = dict(self._buffers)
+        self._buffers.update({name: tensor.clone() for name, tensor in before.items() if tensor is not None})
+        try:
+            yield
+        finally:
+            self._buffers.update(before)
+
+    def _normalised(self, x: Tensor, mean: Tensor | None, variance: Tensor | None, momentum: float) -> Tensor:
+        return nn.functional.batch_norm(x, mean, variance, self.weight, self.bias, True, momentum, self.eps)
+
     def _every_step(self, x: Tensor, repeats: int) -> Tensor:
         """Normalise once; move the running statistics as `repeats` equal steps would."""
         momentum = 1 - (1 - (self.momentum or 0.0)) ** repeats
         if self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(repeats)
-        return nn.functional.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, True, momentum, self.eps
-        )
+        return self._normalised(x, self.running_mean, self.running_var, momentum)
 
     def _as_if_repeated(self, x: Tensor, repeats: int) -> Tensor:
         assert self.running_var is not None
@@ -80,7 +93,7 @@ class TimeBatchNorm2d(nn.BatchNorm2d):
             return super().forward(x.repeat(repeats, 1, 1, 1))[:1]
         n, keep = x.numel() // x.shape[1], 1 - self.momentum
         once = self.running_var.clone()  # autograd keeps a reference to the variance it was given
-        y = nn.functional.batch_norm(x, self.running_mean, once, self.weight, self.bias, True, self.momentum, self.eps)
+        y = self._normalised(x, self.running_mean, once, self.momentum)
         with torch.no_grad():
             biased = (once - keep * self.running_var) / self.momentum * ((n - 1) / n)
             unbiased = biased * (n * repeats / (n * repeats - 1))

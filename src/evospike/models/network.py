@@ -8,10 +8,12 @@ only a neuron reads is computed together with it where `layers.norm_and_fire` ca
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from evospike.core.errors import ShapeError
 from evospike.layers.norm_and_fire import can_join, normalise_and_fire
@@ -30,12 +32,12 @@ stepped through time, once per step with T = 1."""
 class _Value:
     """What a node gave: (B, ...) when it is the same at every step, (steps*B, ...) when it is not.
 
-    norm: a batch norm that is still to be applied, by the neuron that reads this.
+    pending: modules that are still to be applied, by the neuron that reads this; `timed` is said of `tensor`.
     """
 
     tensor: Tensor
     timed: bool
-    norm: TimeBatchNorm2d | None = None
+    pending: tuple[nn.Module, ...] = ()
 
 
 class Network(nn.Module):
@@ -43,15 +45,20 @@ class Network(nn.Module):
 
     forward: images (B, C, H, W), shown at every step, or frames (T, B, C, H, W) -> class scores (T, B, classes).
     Neuron state starts at zero for every forward. `observer`, when set, sees the spikes of every neuron layer.
+    recompute_blocks: in training keep of each block (weights, norm, neurons) its input only, and compute the rest again
+    for the backward pass: the same gradients for more time and less memory. Without effect while an observer watches,
+    and in a network that is stepped through time.
     """
 
     def __init__(self, spec: NetworkSpec, steps: int) -> None:
         super().__init__()
         self.spec, self.steps = spec, steps
         self.observer: SpikeObserver | None = None
+        self.recompute_blocks = False
         self._shapes = infer_shapes(spec)
         self._last_reader = {edge.source: i for i, node in enumerate(spec.nodes) for edge in node.inputs}
-        self._neuron_behind = _neurons_behind_norms(spec)
+        self._neuron_behind = {} if spec.has_delays else _neurons_behind_norms(spec)
+        self._block_behind = {} if spec.has_delays else _blocks_behind_weights(spec)
 
     def forward(self, x: Tensor) -> Tensor:
         steps = self._check_input(x)
@@ -143,25 +150,45 @@ class Network(nn.Module):
         if len(inputs) > 1:
             return self._join(node, inputs, steps)
         value = inputs[0]
-        if isinstance(module, TimeBatchNorm2d):
-            if self._joins_neuron(node, module):
-                return _Value(value.tensor, value.timed, module)
-            shown, merged = (1, steps) if value.timed else (steps, 1)
-            return _Value(module(value.tensor, repeats=shown, steps=merged), value.timed)
-        return _Value(module(value.tensor), value.timed)
+        if self._waits_for_neuron(node, module):
+            return _Value(value.tensor, value.timed, (*value.pending, module))
+        return _Value(_applied(module, value, steps), value.timed)
 
-    def _joins_neuron(self, node: Node, norm: TimeBatchNorm2d) -> bool:
+    def _waits_for_neuron(self, node: Node, module: nn.Module) -> bool:
+        """Whether the neuron that reads this node applies it."""
+        if self.observer is not None or not self.training:
+            return False
+        if self.recompute_blocks and (node.name in self._block_behind or node.name in self._block_behind.values()):
+            return torch.is_grad_enabled()
         behind = self._neuron_behind.get(node.name)
-        return behind is not None and self.observer is None and can_join(norm, self.get_submodule(behind))
+        return behind is not None and can_join(module, self.get_submodule(behind))
 
     def _fire(self, node: Node, module: SpikingNeuron, value: _Value, steps: int, states: dict[str, Tensor]) -> _Value:
-        if value.norm is not None:
-            return _Value(normalise_and_fire(value.tensor, value.norm, module, steps, timed=value.timed), True)
+        if value.pending:
+            return _Value(self._fire_behind(value, module, steps), True)
         current = split_time(value.tensor, steps) if value.timed else value.tensor.unsqueeze(0)
         spikes, states[node.name] = module(current, states.get(node.name), steps)
         if self.observer is not None:
             self.observer(node.name, spikes, states[node.name])
         return _Value(merge_time(spikes), True)
+
+    def _fire_behind(self, value: _Value, neuron: SpikingNeuron, steps: int) -> Tensor:
+        """Spikes (T*B, ...) of neurons behind what is pending; of a block that is recomputed only its input is kept."""
+
+        def run(x: Tensor) -> Tensor:
+            *before, norm = value.pending
+            for module in before:
+                x = module(x)
+            assert isinstance(norm, TimeBatchNorm2d)
+            if can_join(norm, neuron):
+                return normalise_and_fire(x, norm, neuron, steps, timed=value.timed)
+            current = _applied(norm, _Value(x, value.timed), steps)
+            spikes, _ = neuron(split_time(current, steps) if value.timed else current.unsqueeze(0), None, steps)
+            return merge_time(spikes)
+
+        if len(value.pending) == 1:
+            return run(value.tensor)
+        return _recomputed(run, value.tensor, value.pending[-1])
 
     def _join(self, node: Node, inputs: list[_Value], steps: int) -> _Value:
         timed = any(value.timed for value in inputs)
@@ -176,13 +203,46 @@ class Network(nn.Module):
         return _Value(total, timed)
 
 
+def _applied(module: nn.Module, value: _Value, steps: int) -> Tensor:
+    if isinstance(module, TimeBatchNorm2d):
+        shown, merged = (1, steps) if value.timed else (steps, 1)
+        return module(value.tensor, repeats=shown, steps=merged)  # type: ignore[no-any-return]
+    return module(value.tensor)  # type: ignore[no-any-return]
+
+
+def _recomputed(run: Callable[[Tensor], Tensor], x: Tensor, norm: nn.Module) -> Tensor:
+    """run(x), of which the backward pass keeps only x; computed again, the norm's running statistics stand still."""
+    assert isinstance(norm, TimeBatchNorm2d)
+    result: Tensor = checkpoint(
+        run,
+        x,
+        use_reentrant=False,
+        preserve_rng_state=False,
+        context_fn=lambda: (nullcontext(), norm.standing_still()),
+    )
+    return result
+
+
 def _neurons_behind_norms(spec: NetworkSpec) -> dict[str, str]:
-    """Neurons by the norm they follow, where nothing else reads it and every step is computed at once."""
-    if spec.has_delays:
-        return {}
-    pairs = {node.name: spec.readers(node.name) for node in spec.nodes if node.op == "norm"}
+    """Neurons by the norm they follow, where nothing else reads it."""
     return {
-        norm: readers[0].name
-        for norm, readers in pairs.items()
-        if len(readers) == 1 and readers[0].op == "neuron" and not readers[0].inputs[0].sign
+        norm: neuron
+        for norm, neuron in _only_readers(spec, "norm", "neuron").items()
+        if not spec[neuron].inputs[0].sign
     }
+
+
+def _blocks_behind_weights(spec: NetworkSpec) -> dict[str, str]:
+    """Norms by the convolution they follow, where only they read it, and only a neuron reads them."""
+    fired = _neurons_behind_norms(spec)
+    return {
+        conv: norm
+        for conv, norm in _only_readers(spec, "conv", "norm").items()
+        if norm in fired and not spec[norm].inputs[0].sign
+    }
+
+
+def _only_readers(spec: NetworkSpec, op: str, reader: str) -> dict[str, str]:
+    """Nodes of operation `reader` by the node of operation `op` that nothing else reads."""
+    found = {node.name: spec.readers(node.name) for node in spec.nodes if node.op == op}
+    return {name: nodes[0].name for name, nodes in found.items() if len(nodes) == 1 and nodes[0].op == reader}

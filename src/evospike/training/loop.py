@@ -22,6 +22,7 @@ from evospike.training.checkpoint import Checkpoint, load_checkpoint, save_check
 from evospike.training.ema import MovingAverage
 from evospike.training.history import History
 from evospike.training.losses import loss_of
+from evospike.training.memory import saving
 from evospike.training.optimiser import make_optimiser, optimiser_tensors, rate_at, restore_optimiser, set_rate
 from evospike.training.settings import TrainingSettings
 
@@ -182,7 +183,8 @@ class Trainer:
 
     def _train_step(self, x: Tensor, targets: Tensor) -> None:
         set_rate(self.optimiser, rate_at(self.step, self.steps_per_epoch, self.training))
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.training.precision == "bf16"):
+        half = torch.autocast(x.device.type, torch.bfloat16, enabled=self.training.precision == "bf16")
+        with half, saving(self.training.activations):
             scores = self.net(x)
         loss = loss_of(scores.float() if scores.dtype != torch.float64 else scores, targets, self.training)
         self.optimiser.zero_grad(set_to_none=True)

@@ -7,6 +7,8 @@ from typing import Literal
 
 from evospike.core.settings import Settings, require
 
+Activations = Literal["kept", "bits", "recomputed"]
+
 
 @dataclass(frozen=True)
 class TrainingSettings(Settings):
@@ -21,6 +23,8 @@ class TrainingSettings(Settings):
     precision: `bf16` runs convolutions in bfloat16 (for GPUs). channels_last: memory layout of images.
     keep: final weights are those of the `last` epoch, or of the one that was `best` on the validation split, the first
     of equals and at the final density (ESL's protocol, methods 5.4).
+    activations: what the backward pass finds of the forward one, with the same results: all is `kept` (fastest), spikes
+    are kept as `bits`, or blocks are `recomputed` from their spikes, which are kept as bits (least memory).
     checkpoint_minutes: a checkpoint is written after each epoch and at least this often.
     """
 
@@ -42,6 +46,7 @@ class TrainingSettings(Settings):
     precision: Literal["float32", "bf16"] = "float32"
     channels_last: bool = True
     keep: Literal["last", "best"] = "last"
+    activations: Activations = "kept"
     checkpoint_minutes: float = 5.0
 
     def steps_per_epoch(self, samples: int) -> int:
