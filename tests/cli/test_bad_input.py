@@ -94,7 +94,7 @@ def test_a_device_that_is_not_there(evospike, recipe, monkeypatch: pytest.Monkey
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    refused(evospike("train", recipe, "--device", "cuda", "-o", "run"), "there is no CUDA device; set run.device=auto")
+    refused(evospike("train", recipe, "--device", "cuda", "-o", "run"), "there is no CUDA device; use auto or cpu")
 
 
 def test_memory_that_is_not_there(evospike, recipe, monkeypatch: pytest.MonkeyPatch) -> None:

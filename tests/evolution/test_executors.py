@@ -3,6 +3,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 
 from evospike.core.errors import RunError, SettingsError
 from evospike.evolution.executors.base import Outcome
-from evospike.evolution.executors.local import LocalExecutor
+from evospike.evolution.executors.local import LocalExecutor, WorkerState
 
 HERE = Path(__file__).parent
 
@@ -76,6 +78,25 @@ def test_a_payload_whose_worker_dies_is_tried_once_more(tmp_path: Path) -> None:
         2: (2, 1),
         3: (3, 1),
     }
+
+
+def test_who_watches_is_told_what_each_worker_does(tmp_path: Path) -> None:
+    told: list[Sequence[WorkerState]] = []
+    with LocalExecutor(2, 1, "worker_functions:die_once", {"folder": str(tmp_path)}, told.append) as pool:
+        list(pool.run(payloads(4)))
+    assert told[0][0].payload is None
+    assert not told[0][0].ready
+    assert max(len(states) for states in told) == 2
+    worked = [(state.payload["x"], state.attempt) for states in told for state in states if state.payload is not None]
+    assert dict.fromkeys(worked).keys() == {(0, 1), (1, 1), (1, 2), (2, 1), (3, 1)}
+    assert all(state.ready for states in told for state in states if state.payload is not None)
+    assert all(early.since <= late.since for early, late in pairwise(_of_one_worker(told)))
+    assert told[-1] == []
+
+
+def _of_one_worker(told: list[Sequence[WorkerState]]) -> list[WorkerState]:
+    pid = told[0][0].pid
+    return [state for states in told for state in states if state.pid == pid]
 
 
 def test_retries_run_alone(tmp_path: Path) -> None:

@@ -68,8 +68,9 @@ OF_A_SEED = words(
 )
 OF_A_LAYER = words(
     """
-    name op input_kind input_rate input_activity passes dense_macs weights present effective synaptic_operations
-    encoding density present_macs parameters
+    name op reads input_kind input_rate input_activity passes inputs outputs weights present dense_macs unpadded_macs
+    effective synaptic_operations dense_unpadded_macs dense_effective dense_synaptic_operations encoding density
+    present_macs parameters
 """
 )
 OF_NEURONS = ["name", "units", "rate", "spikes", "spikes_by_step", "dead", "saturated"]
@@ -191,10 +192,10 @@ def check_arm(arm: Mapping[str, Any], recipe: Recipe) -> None:
     for model in arm["break_even"].values():
         assert sorted(model) == ["assumptions", "bits", "firing_rate", "quantised_picojoules", "scale"]
     for layer in arm["layers"]:
-        assert set(OF_A_LAYER) <= set(layer)
-        check_numbers(layer, {"name", "op", "input_kind"}, {"encoding"})
+        assert sorted(layer) == sorted(OF_A_LAYER)
+        check_numbers(layer, {"name", "op", "reads", "input_kind"}, {"encoding"})
         if layer["encoding"] is not None:
-            assert sorted(layer["encoding"]) == ["first_stage", "forming", "order", "second_stage"]
+            assert sorted(layer["encoding"]) == ["first_stage", "first_stage_macs", "forming", "order", "second_stage"]
     for neurons in arm["neurons"]:
         assert sorted(neurons) == sorted(OF_NEURONS)
         check_numbers(neurons, {"name"}, {"spikes_by_step"})

@@ -38,11 +38,6 @@ made = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(made)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _quietly() -> None:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
 @pytest.fixture(scope="module")
 def evolution(tiny, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, Any]:
     """A whole evolution, and what its study gave."""
@@ -88,6 +83,13 @@ def studies(url: str) -> list[optuna.Study]:
 
 def url_of(path: Path) -> str:
     return f"sqlite:///{path}"
+
+
+def test_nothing_is_said_beside_the_bar(evolution, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    before = optuna.logging.get_verbosity()
+    export_study(evolution[0], url_of(tmp_path / "quiet.db"), quiet=True)
+    assert capfd.readouterr() == ("", "")
+    assert optuna.logging.get_verbosity() == before
 
 
 def test_an_evolution(evolution, exported: Path) -> None:

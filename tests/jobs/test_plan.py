@@ -55,14 +55,22 @@ def test_a_short_job_asks_for_no_compiler(compiler, capsys) -> None:
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert resolve_device("auto") == resolve_device("cpu") == "cpu"
-    with pytest.raises(RunError, match=r"run.device is 'cuda:1' but there is no CUDA device; set run.device=auto"):
+    with pytest.raises(RunError, match=r"device 'cuda:1' is asked for but there is no CUDA device; use auto or cpu"):
         resolve_device("cuda:1")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert [resolve_device(name) for name in ("auto", "cuda", "cuda:1", "cpu")] == ["cuda:0", "cuda:0", "cuda:1", "cpu"]
-    for wrong in ("cuda:2", "cuda:x", "cuda:", "tpu"):
-        with pytest.raises(RunError, match=f"run.device is '{wrong}' but the devices are cuda:0 to cuda:1"):
-            resolve_device(wrong)
+    with pytest.raises(RunError, match=r"device 'cuda:2' is asked for but they are cuda:0 to cuda:1"):
+        resolve_device("cuda:2")
+
+
+@pytest.mark.parametrize("cuda", [True, False])
+@pytest.mark.parametrize("wrong", ["cuda:x", "cuda:-1", "tpu", "", "auto:0"])
+def test_what_is_no_device(monkeypatch: pytest.MonkeyPatch, wrong: str, cuda: bool) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(RunError, match=f"device '{wrong}' is not known; give auto, cpu, cuda or cuda:N"):
+        resolve_device(wrong)
 
 
 def test_a_plan_is_the_same_when_made_again_and_survives_json(workshop) -> None:

@@ -26,11 +26,13 @@ from hypothesis import strategies as st
 import evospike.jobs.watch as watch_module
 from evospike.core.errors import Interrupted, RunError, SettingsError
 from evospike.core.lock import RunLock
+from evospike.evolution.executors.local import WorkerState
 from evospike.evolution.records import Genotype, Request, Score
 from evospike.evolution.store import Store
 from evospike.jobs.folder import RunFolder, create_run, open_run
 from evospike.jobs.run_state import CandidateState, Progress, RunState, StudyState, state_of
 from evospike.jobs.watch import render, watch
+from evospike.jobs.worker_file import WORKERS, WorkerLine, WorkersFile
 
 _spec = importlib.util.spec_from_file_location("made_runs", Path(__file__).with_name("made_runs.py"))
 assert _spec is not None
@@ -439,6 +441,42 @@ def test_a_line_that_is_too_long_goes_on_in_the_next() -> None:
     assert "problem: one two three\n    four five six seven\n    eight nine ten\n" in text
 
 
+def test_what_the_workers_do_is_shown_while_their_driver_lives(evolution) -> None:
+    run = evolution(2)
+    request = Request("candidate", 1, 4, Genotype(("a",), (0.0,)), ("x",)).to_json()
+    states = [
+        WorkerState(11, True, request, 2, 1e9),
+        WorkerState(12, True, {"arm": "dense", "repeat": 3, "spreads": None}, 1, 1e9),
+        WorkerState(13, True, None, 1, 1e9),
+        WorkerState(14, False, None, 0, 1e9),
+    ]
+    WorkersFile(run)(states)
+    assert state_of(run).doing == ()
+    with RunLock(run.path):
+        assert state_of(run).doing == ()  # written before this driver took the run
+        WorkersFile(run)(states)
+        assert [(one.pid, one.doing) for one in state_of(run).doing] == [
+            (11, "generation 2, candidate 5, again"),
+            (12, "training dense, seed 3"),
+            (13, "waiting"),
+            (14, "starting"),
+        ]
+        assert "  worker 12: training dense, seed 3, since " in render(state_of(run), 200)
+        (run.path / WORKERS).write_text('[{"pid": 1')
+        assert state_of(run).doing == ()
+
+
+def test_the_workers_file_is_written_at_most_once_a_second_but_always_when_they_end(evolution) -> None:
+    run = evolution(2)
+    write = WorkersFile(run)
+    write([WorkerState(11, False, None, 0, 1e9)])
+    first = (run.path / WORKERS).read_bytes()
+    write([WorkerState(11, True, None, 0, 1e9)])
+    assert (run.path / WORKERS).read_bytes() == first
+    write([])
+    assert json.loads((run.path / WORKERS).read_bytes()) == []
+
+
 def _made_state() -> RunState:
     study = StudyState(
         name="study",
@@ -463,6 +501,7 @@ def _made_state() -> RunState:
         phase="stopped",
         holder=None,
         workers=1,
+        doing=(WorkerLine(7, "generation 1, candidate 2", 0.0),),
         progress=Progress(1, 9, "candidates", 1.0, 8.0),
         studies=(study,),
         trainings=(),

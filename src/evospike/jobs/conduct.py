@@ -14,7 +14,6 @@ from evospike.core.settings import differences
 from evospike.core.stopping import Stop, stop_on_signals
 from evospike.data.task import load_task
 from evospike.evolution.evaluate import evaluate_with
-from evospike.evolution.executors.local import LocalExecutor
 from evospike.evolution.store import Store
 from evospike.evolution.study import Event, SearchSpace, Study
 from evospike.jobs.agreement import agree
@@ -23,13 +22,14 @@ from evospike.jobs.final import stored_result
 from evospike.jobs.finals import run_finals
 from evospike.jobs.folder import RunFolder
 from evospike.jobs.plan import Plan, make_plan, make_search_plan, versions
+from evospike.jobs.pool import pool
 from evospike.jobs.ranking import rank
 from evospike.jobs.recipe import Recipe
 from evospike.jobs.results import data_facts, summarise
 from evospike.jobs.searching import search
 from evospike.jobs.spaces import estimate
 from evospike.jobs.tensorboard import mirrored
-from evospike.jobs.workshop import Workshop, as_context
+from evospike.jobs.workshop import Workshop
 from evospike.neurons.fused import compiler_available
 
 PROXY = "proxy set"
@@ -120,13 +120,11 @@ def _evolve(shop: Workshop, run: RunFolder, stop: Stop, *, quiet: bool) -> dict[
     settings = shop.recipe.evolution
     if settings.mode == "random":
         return None
-    context = as_context(shop.recipe, shop.plan, str(run.path))
     total = settings.population * settings.generations + settings.finalists * settings.finalist_seeds
     space = SearchSpace.of(dimension_names(shop), settings)
     with Store.open_or_create(run.store_path) as store, bar("evolve", total, "candidates", quiet=quiet) as shown:
         agree(store, PROXY, proxy_set(shop).digest())
-        workers = shop.recipe.run.workers
-        with LocalExecutor(workers, shop.plan.threads, "evospike.jobs.workers:score", context) as executor:
+        with pool(shop, run, "score") as executor:
             evaluate = evaluate_with(executor, stop.check)
             study = Study(store, settings, shop.recipe.run.seed, space, evaluate, _shower(shown, settings.population))
             result = study.run()

@@ -62,6 +62,7 @@ def export_study(run: RunFolder, url: str, *, quiet: bool = False) -> int:
         )
     parameters = _parameters_of(run)
     with (
+        _without_messages(),
         _explained(url) as shown,
         _storage(url) as storage,
         bar("export", count, "candidates", quiet=quiet) as progress,
@@ -71,6 +72,19 @@ def export_study(run: RunFolder, url: str, *, quiet: bool = False) -> int:
         for name, record in studies:
             _write(run, name, record, storage, parameters, lambda: progress.reach(next(done)))
     return count
+
+
+@contextlib.contextmanager
+def _without_messages() -> Iterator[None]:
+    """Optuna tells of every study on standard error, into the bar."""
+    from optuna import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def _write(

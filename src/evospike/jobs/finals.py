@@ -9,11 +9,11 @@ from typing import Any
 from evospike.core.errors import RunError
 from evospike.core.progress import Bar, bar
 from evospike.core.stopping import Stop
-from evospike.evolution.executors.local import LocalExecutor
 from evospike.jobs.final import stored_result, train_arm
 from evospike.jobs.folder import RunFolder
+from evospike.jobs.pool import pool
 from evospike.jobs.progress import ProgressFile, read_progress
-from evospike.jobs.workshop import Workshop, as_context
+from evospike.jobs.workshop import Workshop
 
 Job = tuple[str, int]
 """An arm and a repetition."""
@@ -73,12 +73,10 @@ def _train_in_workers(
     shop: Workshop, run: RunFolder, jobs: list[Job], spreads: Mapping[str, float] | None, stop: Stop, *, quiet: bool
 ) -> None:
     payloads = [{"arm": arm, "repeat": repeat, "spreads": spreads} for arm, repeat in jobs]
-    context = as_context(shop.recipe, shop.plan, str(run.path))
     epochs = shop.recipe.training.epochs
     with bar(f"train {len(jobs)} networks", len(jobs) * epochs, "epochs", quiet=quiet) as shown:
         watch = _Watch(run, jobs, epochs, shown, stop)
-        workers = min(shop.recipe.run.workers, len(jobs))
-        with LocalExecutor(workers, shop.plan.threads, "evospike.jobs.workers:train", context) as executor:
+        with pool(shop, run, "train", most=len(jobs)) as executor:
             for index, outcome in executor.run(payloads, watch):
                 if outcome.error is not None:
                     arm, repeat = jobs[index]

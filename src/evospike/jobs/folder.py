@@ -6,6 +6,7 @@ RUN/study.sqlite      every generation and score of an evolution, a search or a 
 RUN/study-K.sqlite    the same of the K-th further search of a run, K from 1
 RUN/final/ARM-K/      checkpoints, weights and result of the K-th training of an arm (evolve, train)
 RUN/result.json       the result of the finished run
+RUN/workers.json      what each worker process did last, for `evospike watch`
 RUN/evaluation.json   what `evospike evaluate` measured of it
 RUN/tensorboard/      event files, with `--tensorboard`
 

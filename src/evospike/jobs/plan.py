@@ -161,12 +161,14 @@ def resolve_device(wanted: str) -> str:
     """The device a setting stands for. Raises: RunError when it is not there."""
     if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
         return "cpu"
+    kind, _, number = ("cuda" if wanted in ("auto", "cuda") else wanted).partition(":")
+    if kind != "cuda" or not (number or "0").isdecimal():
+        raise RunError(f"device '{wanted}' is not known; give auto, cpu, cuda or cuda:N")
     if not torch.cuda.is_available():
-        raise RunError(f"run.device is '{wanted}' but there is no CUDA device; set run.device=auto")
-    number = "0" if wanted in ("auto", "cuda") else wanted.partition(":")[2]
-    if not number.isdecimal() or int(number) >= torch.cuda.device_count():
-        raise RunError(f"run.device is '{wanted}' but the devices are cuda:0 to cuda:{torch.cuda.device_count() - 1}")
-    return f"cuda:{int(number)}"
+        raise RunError(f"device '{wanted}' is asked for but there is no CUDA device; use auto or cpu")
+    if int(number or 0) >= torch.cuda.device_count():
+        raise RunError(f"device '{wanted}' is asked for but they are cuda:0 to cuda:{torch.cuda.device_count() - 1}")
+    return f"cuda:{int(number or 0)}"
 
 
 def training_count(recipe: Recipe, *, evolves: bool) -> tuple[int, int]:

@@ -11,16 +11,16 @@ from evospike.core.progress import bar
 from evospike.core.rng import stream
 from evospike.core.stopping import Stop
 from evospike.evolution.evaluate import evaluate_with
-from evospike.evolution.executors.local import LocalExecutor
 from evospike.evolution.ledger import Ledger
 from evospike.evolution.records import Genotype, Score
 from evospike.evolution.store import Store
 from evospike.jobs.agreement import agree
 from evospike.jobs.folder import RunFolder
+from evospike.jobs.pool import pool
 from evospike.jobs.scoring import CONTROLS, SPIKE_TERMS, all_forms, opposites
 from evospike.jobs.searching import MOTIFS, PROBES, motif_definitions, probe_digests, show_scores
 from evospike.jobs.spaces import genome_variation
-from evospike.jobs.workshop import Workshop, as_context
+from evospike.jobs.workshop import Workshop
 from evospike.measure.agreement import compare_scores
 
 ACCURACY = "accuracy"
@@ -34,11 +34,10 @@ def rank(shop: Workshop, run: RunFolder, stop: Stop, quiet: bool) -> dict[str, A
     if not len(shop.task.validation):
         raise SettingsError("scores are compared with accuracies on validation images; set data.validation above 0")
     genotypes = sample_genotypes(shop, settings.genomes)
-    context = as_context(shop.recipe, shop.plan, str(run.path))
     with (
         Store.open_or_create(run.store_path) as store,
         bar("rank", len(genotypes), "architectures", quiet=quiet) as shown,
-        LocalExecutor(shop.recipe.run.workers, shop.plan.threads, "evospike.jobs.workers:rank", context) as executor,
+        pool(shop, run, "rank") as executor,
     ):
         agree(store, PROBES, probe_digests(shop))
         agree(store, MOTIFS, motif_definitions(shop.recipe))

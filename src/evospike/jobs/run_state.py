@@ -31,6 +31,7 @@ from evospike.jobs.records import (
     study_count,
     study_paths,
 )
+from evospike.jobs.worker_file import WORKERS, WorkerLine, read_workers
 
 Phase = Literal["not started", "starting", "evolving", "searching", "ranking", "training", "stopped", "finished"]
 
@@ -110,7 +111,11 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class RunState:
-    """Everything a watcher sees. result: the headline numbers of a finished run. problems: what could not be read."""
+    """Everything a watcher sees.
+
+    doing: what each worker process does, while their driver is alive; nothing where the driver does it all itself.
+    result: the headline numbers of a finished run. problems: what could not be read.
+    """
 
     path: str
     verb: str
@@ -118,6 +123,7 @@ class RunState:
     phase: Phase
     holder: Holder | None
     workers: int
+    doing: tuple[WorkerLine, ...]
     progress: Progress | None
     studies: tuple[StudyState, ...]
     trainings: tuple[TrainingState, ...]
@@ -153,6 +159,7 @@ class _Reader:
             phase=phase,
             holder=holder,
             workers=recipe.run.workers,
+            doing=read_workers(run) if alive and _touched_since(run.path / WORKERS, run.path / LOCK) else (),
             progress=_progress(run, phase, studies, trainings),
             studies=studies,
             trainings=trainings,

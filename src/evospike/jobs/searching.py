@@ -16,7 +16,6 @@ from evospike.core.settings import plain
 from evospike.core.statistics import deviation, half_interval
 from evospike.core.stopping import Stop
 from evospike.evolution.evaluate import Evaluate, evaluate_with
-from evospike.evolution.executors.local import LocalExecutor
 from evospike.evolution.fitness import term
 from evospike.evolution.ledger import Event
 from evospike.evolution.population import PopulationResult, PopulationSearch
@@ -25,10 +24,11 @@ from evospike.evolution.settings import MAXIMISED
 from evospike.evolution.store import Store
 from evospike.jobs.agreement import agree
 from evospike.jobs.folder import RunFolder
+from evospike.jobs.pool import pool
 from evospike.jobs.recipe import Recipe
 from evospike.jobs.scoring import architecture
 from evospike.jobs.spaces import candidate_count, genome_variation
-from evospike.jobs.workshop import Workshop, as_context
+from evospike.jobs.workshop import Workshop
 from evospike.models.counts import dense_parameters, macs_per_step
 from evospike.search.motif import read_motifs
 from evospike.search.space import Space
@@ -62,11 +62,10 @@ def search(shop: Workshop, run: RunFolder, stop: Stop, quiet: bool) -> dict[str,
     Raises: SettingsError for bounds nothing satisfies.
     """
     recipe = shop.recipe
-    context = as_context(recipe, shop.plan, str(run.path))
     started = time.monotonic()
     with (
         bar("search", candidate_count(recipe), "candidates", quiet=quiet) as shown,
-        LocalExecutor(recipe.run.workers, shop.plan.threads, "evospike.jobs.workers:score_genome", context) as executor,
+        pool(shop, run, "score_genome") as executor,
     ):
         evaluate, show = evaluate_with(executor, stop.check), show_scores(shown, "score")
         found = [_search_once(shop, run, seed, evaluate, show) for seed in range(recipe.search.seeds)]

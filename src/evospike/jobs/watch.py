@@ -15,6 +15,7 @@ from evospike.core.errors import Interrupted
 from evospike.core.settings import require
 from evospike.jobs.folder import open_run
 from evospike.jobs.run_state import CandidateState, Progress, RunState, StudyState, TrainingState, state_of
+from evospike.jobs.worker_file import WorkerLine
 
 MOST_OF_THE_TIME = 5
 """A look at the run is followed by a pause of at least this many times its length."""
@@ -51,6 +52,7 @@ def render(state: RunState, width: int = 100) -> str:
     if state.result is not None:
         lines += [f"{name.replace('_', ' ')}: {_number(name, value)}" for name, value in state.result.items()]
     lines += [f"problem: {problem}" for problem in state.problems]
+    lines += [_worker_line(worker) for worker in state.doing]
     for study in state.studies:
         lines += ["", *_study_lines(study, named=len(state.studies) > 1)]
     if state.trainings:
@@ -102,6 +104,11 @@ def _progress_line(progress: Progress) -> str:
     if progress.rate is None or progress.seconds_left is None:
         return line
     return f"{line}, {_rate(progress.rate, progress.unit)}, about {_duration(progress.seconds_left)} left"
+
+
+def _worker_line(worker: WorkerLine) -> str:
+    since = time.strftime("%H:%M:%S", time.localtime(worker.since))
+    return f"  worker {worker.pid}: {worker.doing}, since {since}"
 
 
 def _study_lines(study: StudyState, *, named: bool) -> list[str]:

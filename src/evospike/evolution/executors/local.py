@@ -16,8 +16,10 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -33,6 +35,20 @@ Message = tuple[Any, ...]
 Inbox = queue.SimpleQueue[tuple["_Worker", Message]]
 
 
+@dataclass(frozen=True)
+class WorkerState:
+    """One worker process. ready: it has started. payload: what it works on, None while it waits for something.
+
+    since: time of day, in seconds of `time.time`, at which it began to.
+    """
+
+    pid: int
+    ready: bool
+    payload: Payload | None
+    attempt: int
+    since: float
+
+
 class LocalExecutor:
     """Runs `function(payload, context)` in worker processes; use it as a context manager.
 
@@ -41,9 +57,17 @@ class LocalExecutor:
     function: 'package.module:name' of a function of (payload, context); both can be pickled, and so can its
               value.
     context:  what every call needs.
+    on_change: told of all workers whenever one begins or ends something; must not take long.
     """
 
-    def __init__(self, workers: int, threads: int, function: str, context: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        workers: int,
+        threads: int,
+        function: str,
+        context: Mapping[str, Any],
+        on_change: Callable[[Sequence[WorkerState]], None] = lambda states: None,
+    ) -> None:
         if workers < 1 or threads < 1:
             raise SettingsError(f"workers={workers}, threads={threads}; give 1 or more of both")
         if not all(function.partition(":")):
@@ -55,6 +79,7 @@ class LocalExecutor:
         self._workers: list[_Worker] = []
         self._inbox: Inbox = queue.SimpleQueue()
         self._failed_starts = 0
+        self._on_change = on_change
 
     def __enter__(self) -> LocalExecutor:
         return self
@@ -69,6 +94,7 @@ class LocalExecutor:
         s).
         """
         workers, self._workers = self._workers, []
+        self._tell()
         for worker in workers:
             worker.stop(kill)
         for worker in workers:
@@ -98,6 +124,9 @@ class LocalExecutor:
             for worker in self._busy():
                 self._discard(worker)
 
+    def _tell(self) -> None:
+        self._on_change([worker.state() for worker in self._workers])
+
     def _busy(self) -> list[_Worker]:
         return [worker for worker in self._workers if worker.task is not None]
 
@@ -113,9 +142,11 @@ class LocalExecutor:
                 if waiting:
                     worker.give(waiting[0], payloads[waiting[0]], attempt=1)
                     waiting.popleft()
+                    self._tell()
                 elif retrying and alone and not busy:
                     worker.give(alone[0], payloads[alone[0]], attempt=2)
                     alone.popleft()
+                    self._tell()
                     return
 
     def _next_message(self, check: Callable[[], None] | None) -> tuple[_Worker, Message] | None:
@@ -134,6 +165,7 @@ class LocalExecutor:
         """Act on a message; the outcome it settles, if any."""
         if message[0] == "ready":
             worker.ready, self._failed_starts = True, 0
+            self._tell()
         elif message[0] == "unusable":
             raise RunError(f"workers cannot load '{self._function}' ({message[1]}); check the name and its imports")
         elif message[0] == "done":
@@ -144,7 +176,9 @@ class LocalExecutor:
 
     def _settle(self, worker: _Worker, message: Message) -> tuple[int, Outcome]:
         _, index, value, error = message
-        attempt, worker.task = worker.attempt, None
+        attempt = worker.attempt
+        worker.rest()
+        self._tell()
         if error is None:
             try:
                 return index, Outcome(pickle.loads(value), None, attempt)
@@ -170,6 +204,7 @@ class LocalExecutor:
 
     def _discard(self, worker: _Worker) -> str:
         self._workers.remove(worker)
+        self._tell()
         worker.stop(kill=True)
         return worker.wait(0.0)
 
@@ -179,6 +214,7 @@ class LocalExecutor:
         except OSError as error:
             raise RunError(f"cannot start a worker ({error.strerror}); free memory or use fewer workers") from None
         self._workers.append(worker)
+        self._tell()
 
 
 class _Worker:
@@ -188,6 +224,8 @@ class _Worker:
         self.ready = False
         self.task: int | None = None
         self.attempt = 0
+        self._payload: Payload | None = None
+        self._since = time.time()
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", _BOOTSTRAP, str(os.getpid())],
             stdin=subprocess.PIPE,
@@ -202,7 +240,15 @@ class _Worker:
     def give(self, index: int, payload: Payload, attempt: int) -> None:
         """Hand over one payload."""
         self.task, self.attempt = index, attempt
+        self._payload, self._since = payload, time.time()
         self._send((index, payload))
+
+    def rest(self) -> None:
+        """Its payload is done."""
+        self.task, self._payload, self._since = None, None, time.time()
+
+    def state(self) -> WorkerState:
+        return WorkerState(self._process.pid, self.ready, self._payload, self.attempt, self._since)
 
     def has_ended(self) -> bool:
         """Whether the process is gone, for whatever reason."""

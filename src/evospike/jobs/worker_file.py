@@ -1,0 +1,63 @@
+"""What each worker of a run does, as a small file for whoever watches: never for resuming. Imports no torch."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evospike.evolution.executors.local import WorkerState
+from evospike.jobs.folder import RunFolder
+
+WORKERS = "workers.json"
+"""File of a run folder."""
+
+EVERY_SECONDS = 1.0
+
+
+class WorkersFile:
+    """Writes what the workers do, at most once a second; a disk that cannot take it does not stop the run."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self._path, self._next = run.path / WORKERS, 0.0
+
+    def __call__(self, states: Sequence[WorkerState]) -> None:
+        if states and time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + EVERY_SECONDS
+        lines = [{"pid": state.pid, "doing": _doing(state), "since": state.since} for state in states]
+        with contextlib.suppress(OSError):
+            self._path.write_text(json.dumps(lines), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class WorkerLine:
+    """What one worker did when the file was written. since: seconds as of `time.time`."""
+
+    pid: int
+    doing: str
+    since: float
+
+
+def read_workers(run: RunFolder) -> tuple[WorkerLine, ...]:
+    """What the workers did last; nothing where nothing is written, or only half of it."""
+    try:
+        lines = json.loads((run.path / WORKERS).read_text(encoding="utf-8"))
+        return tuple(WorkerLine(int(line["pid"]), str(line["doing"]), float(line["since"])) for line in lines)
+    except (OSError, ValueError, TypeError, KeyError):
+        return ()
+
+
+def _doing(state: WorkerState) -> str:
+    if state.payload is None:
+        return "waiting" if state.ready else "starting"
+    return _name(state.payload) + (", again" if state.attempt > 1 else "")
+
+
+def _name(payload: Mapping[str, Any]) -> str:
+    if "arm" in payload:
+        return f"training {payload['arm']}, seed {payload['repeat']}"
+    return f"generation {payload['generation'] + 1}, {payload['kind']} {payload['index'] + 1}"
