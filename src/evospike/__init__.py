@@ -24,6 +24,7 @@ _HOMES = {
     "Edge": "evospike.models.spec",
     "build": "evospike.models.build",
     "sparsify": "evospike.sparse.learner",
+    "for_inference": "evospike.jobs.inference",
     "load": "evospike.jobs.load",
     "EvospikeError": "evospike.core.errors",
 }
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from evospike.genetic.encoding import GenePool as GenePool
     from evospike.genetic.encoding import GeneticConv2d as GeneticConv2d
     from evospike.genetic.encoding import GeneticLinear as GeneticLinear
+    from evospike.jobs.inference import for_inference as for_inference
     from evospike.jobs.load import load as load
     from evospike.layers.spiking import SpikingNeuron as SpikingNeuron
     from evospike.models.build import build as build

@@ -12,6 +12,9 @@ import evospike
 from evospike.core.errors import CheckpointError, RunError
 from evospike.jobs.folder import RunFolder, create_run
 from evospike.jobs.load import load
+from evospike.layers.spiking import TimeBatchNorm2d
+from evospike.sparse.masks import attach
+from evospike.sparse.settings import SparseSettings
 
 
 @pytest.fixture
@@ -35,6 +38,30 @@ def test_predictions_give_the_measured_accuracy(trained, workshop) -> None:
     assert net.training
     assert net.classes == tuple("0123456789")
     assert net(torch.zeros(3, 1, 8, 8)).shape == (2, 3, 10)
+
+
+def test_a_network_for_inference_predicts_the_same(trained, workshop) -> None:
+    run, _ = trained
+    net = load(run.path)
+    fast = net.for_inference()
+    pixels, _ = (test := workshop().task.open_test()).take(torch.arange(len(test)))
+    assert torch.equal(fast.predict(pixels), net.predict(pixels))
+    fast.train()
+    assert torch.equal(fast.predict(pixels), net.predict(pixels))
+    assert fast.classes == net.classes
+    assert not any(isinstance(module, TimeBatchNorm2d) for module in fast.modules())
+    assert any(isinstance(module, TimeBatchNorm2d) for module in net.modules())
+
+
+def test_sparse_kernels_take_the_folded_weights(trained) -> None:
+    net = load(trained[0].path)
+    attach(net.network, SparseSettings(density=0.2), seed=0)
+    fast = net.for_inference(compiled=True)
+    sparse, choices = fast.with_sparse_kernels(torch.zeros(1, 1, 8, 8))
+    assert {choice.name for choice in choices} >= {"conv2.conv", "conv3.conv"}
+    assert not sparse.network.compiled  # type: ignore[attr-defined]
+    x = torch.randn(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(sparse(x), net(x), rtol=1e-3, atol=1e-4)
 
 
 def test_every_arm_can_be_loaded(evolved) -> None:

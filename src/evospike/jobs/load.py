@@ -16,10 +16,13 @@ from evospike.data.task import load_task
 from evospike.genetic.encode import materialise
 from evospike.jobs.final import RESULT, WEIGHTS, load_weights, stored_result
 from evospike.jobs.folder import RunFolder, open_run, read_record
+from evospike.jobs.inference import for_inference
 from evospike.jobs.plan import Plan, resolve_device
 from evospike.jobs.workshop import Workshop
+from evospike.models.inference import InferenceNetwork
 from evospike.models.network import Network
 from evospike.neurons.fused import compiler_available
+from evospike.neurons.settings import Path as NeuronPath
 from evospike.sparse.inference import Choice, with_sparse_kernels
 
 
@@ -68,12 +71,22 @@ class TrainedNetwork(nn.Module):
 
         images: normalised, as `forward` takes them, of the batch size that is wanted; see `sparse.inference`.
         """
-        fast = copy.copy(self)
-        fast._modules = dict(self._modules)
         stored = materialise(self.network)
         assert isinstance(stored, Network)
-        fast.network, choices = with_sparse_kernels(stored, images)
-        return fast, choices
+        network, choices = with_sparse_kernels(stored, images)
+        if isinstance(network, InferenceNetwork):
+            network.compiled = False  # the times are those of single layers
+        return self._with(network), choices
+
+    def for_inference(self, *, path: NeuronPath = "eager", compiled: bool = False) -> TrainedNetwork:
+        """The network with generated weights stored and norms folded; see `jobs.inference.for_inference`."""
+        return self._with(for_inference(self.network, path=path, compiled=compiled))
+
+    def _with(self, network: Network) -> TrainedNetwork:
+        """The same task by another network."""
+        other = copy.copy(self)
+        other._modules = {**self._modules, "network": network}
+        return other
 
 
 def load(run: str | Path, *, arm: str | None = None, seed: int = 0, device: str = "cpu") -> TrainedNetwork:
