@@ -21,6 +21,7 @@ from evospike.genetic.encoding import GeneticLayer
 from evospike.layers.spiking import SpikingNeuron
 from evospike.measure.accuracy import evaluate
 from evospike.measure.cost import Costs, EncodingWork, LayerCost, NeuronCost, count_costs, counting_costs
+from evospike.measure.energy import energy_models
 from evospike.measure.spikes import counting
 from evospike.models.build import build
 from evospike.models.network import Network
@@ -58,17 +59,46 @@ IMAGES = torch.tensor([[[[2.0, 0.0], [0.6, 0.0]]], [[[0.0, 0.0], [0.0, 0.0]]]])
 LABELS = torch.tensor([0, 1])
 
 
+def cost_of(
+    name: str,
+    kind: str,
+    entered: tuple[float, float],
+    *,
+    sizes: tuple[int, int, int, int],
+    macs: tuple[int, int, int],
+    met: tuple[float, float],
+    **changes: Any,
+) -> LayerCost:
+    """A layer that reads neurons in 2 passes.
+
+    entered: rate and activity. sizes: inputs, outputs, weights, present ones. macs: of a pass, dense with padding,
+    without padding, and dense without. met: pairs with present and with all weights.
+    """
+    told = {
+        "op": "linear" if name == "scores" else "conv",
+        "reads": "neurons",
+        "passes": 2,
+        **dict(zip(("input_rate", "input_activity"), entered, strict=True)),
+        **dict(zip(("inputs", "outputs", "weights", "present"), sizes, strict=True)),
+        **dict(zip(("dense_macs", "unpadded_macs", "dense_unpadded_macs"), macs, strict=True)),
+        **dict(zip(("effective", "dense_effective"), met, strict=True)),
+        **dict(zip(("synaptic_operations", "dense_synaptic_operations"), met, strict=True)),
+    }
+    return LayerCost(name=name, input_kind=kind, **(told | changes))
+
+
 def test_a_network_counted_on_paper(grid: Network) -> None:
     costs, predictions = count_costs(grid, [(IMAGES, LABELS)])
     # Over both samples the pixels fire 3 times: at (0, 0) twice, at (1, 0) once. All four outputs of the 3x3
-    # convolution see both places, but (0, 0) reaches (1, 1) only through the tap that is missing: 2 * 3 + 1 * 4 pairs.
+    # convolution see both places, but (0, 0) reaches (1, 1) only through the tap that is missing: 2 * 3 + 1 * 4 pairs,
+    # of 3 * 4. Without padding every output sees 4 places of 2 channels, 32 in all, and misses one through that tap.
     assert costs == Costs(
         samples=2,
         steps=2,
         layers=(
-            LayerCost("point", "conv", "binary", 3 / 16, 3 / 16, 2, 8, 8, 2, 1, 1.5, 1.5),
-            LayerCost("wide", "conv", "binary", 3 / 32, 3 / 32, 2, 72, 4, 18, 17, 5.0, 5.0),
-            LayerCost("scores", "linear", "real", 1.75 / 4, 2 / 4, 2, 2, 2, 2, 1, 1.0, 1.0),
+            cost_of("point", "binary", (3 / 16, 3 / 16), sizes=(4, 8, 2, 1), macs=(8, 4, 8), met=(1.5, 3.0)),
+            cost_of("wide", "binary", (3 / 32, 3 / 32), sizes=(8, 4, 18, 17), macs=(72, 31, 32), met=(5.0, 6.0)),
+            cost_of("scores", "real", (1.75 / 4, 2 / 4), sizes=(1, 2, 2, 1), macs=(2, 1, 2), met=(1.0, 2.0)),
         ),
         neurons=(
             NeuronCost("pixels", 4, (0.5, 1.0), 2 / 4, 0.0),
@@ -116,9 +146,42 @@ def test_a_static_input_is_counted_once() -> None:
     image = torch.tensor([[[[0.5, -1.0], [0.0, 2.0]]]])
     costs, _ = count_costs(net, [(image, LABELS[:1])])
     stem_cost, scores = costs.layers
-    assert stem_cost == LayerCost("stem", "conv", "real", 1.5 / 4, 3 / 4, 1, 36, 4, 9, 1, 3.0, 3.0)
+    sizes, once = (4, 4, 9, 1), {"reads": "input", "passes": 1}
+    # three pixels are not zero; each reaches all four outputs, one of them through the only weight
+    assert stem_cost == cost_of(
+        "stem", "real", (1.5 / 4, 3 / 4), sizes=sizes, macs=(36, 4, 16), met=(3.0, 12.0), **once
+    )
     # 2 and 8 fire at every step; each spike meets two weights
     assert (scores.input_kind, scores.passes, scores.effective) == ("binary", 3, 3 * 2 * 2)
+
+
+def test_a_static_layer_of_a_network_that_is_stepped_through_time_is_counted_once() -> None:
+    b = SpecBuilder("again", (1, 1, 2), 2)
+    stem = b.conv("stem", INPUT, 1, kernel=1, role="stem")
+    fired = b.node("fired", "neuron", b.node("sum", "add", stem, Edge("fired", delay=1)))
+    b.node("scores", "linear", b.node("flat", "flatten", fired), features=2)
+    net = build(b.finish(), NeuronSettings(kind="if"), steps=3)
+    nn.init.ones_(net.get_parameter("stem.weight"))
+    nn.init.ones_(net.get_parameter("scores.weight"))
+    x = torch.tensor([[[[0.5, 2.0]]], [[[0.0, 2.0]]]])
+    costs, _ = count_costs(net, [(x, LABELS)])
+    # 2 fires at every step, 0.5 at the third; the pixels 0.5, 2 and 2 meet the stem's only weight
+    assert costs.layers == (
+        cost_of(
+            "stem",
+            "real",
+            (4.5 / 4, 3 / 4),
+            sizes=(2, 2, 1, 1),
+            macs=(2, 2, 2),
+            met=(1.5, 1.5),
+            reads="input",
+            passes=1,
+        ),
+        cost_of("scores", "binary", (7 / 12, 7 / 12), sizes=(2, 2, 4, 4), macs=(4, 4, 4), met=(7.0, 7.0), passes=3),
+    )
+    assert costs.neurons[0].spikes_by_step == (1.0, 1.0, 1.5)
+    priced = energy_models(costs)["45nm"]["parts"]
+    assert priced == pytest.approx({"real inputs": 4.6 * 2, "spikes": 0.9 * 3 * 7 / 12 * 4})
 
 
 @pytest.mark.parametrize(
@@ -227,15 +290,20 @@ def naive_kind(values: Iterable[float]) -> str:
     return "counts" if all(v >= 0 and v == int(v) for v in values) else "real"
 
 
-def assert_layer(cost: LayerCost, spec: NetworkSpec, weight: Tensor, calls: list[Tensor], samples: int) -> None:
+def assert_layer(cost: LayerCost, spec: NetworkSpec, weight: Tensor, calls: list[Tensor], passes: int) -> None:
     """One layer's cost is what Python loops over every pair of input and weight count."""
     rows = [row for call in calls for row in call]
     values = [v for row in rows for v in row.flatten().tolist()]
-    met = pairs_of_calls(spec, cost.name, weight, calls)
-    kind = naive_kind(values)
-    assert (cost.input_kind, cost.passes) == (kind, len(rows) / samples)
-    assert cost.effective == len(met) / samples
-    assert cost.synaptic_operations == (sum(met) if kind == "counts" else len(met)) / samples
+    kind, samples = naive_kind(values), len(rows) / passes
+    assert (cost.input_kind, cost.passes, cost.inputs) == (kind, passes, rows[0].numel())
+    ones, whole = torch.ones_like(rows[0]), torch.ones_like(weight)
+    met, all_met = (pairs_of_calls(spec, cost.name, w, calls) for w in (weight, whole))
+    assert (cost.effective, cost.dense_effective) == (len(met) / samples, len(all_met) / samples)
+    spikes = sum if kind == "counts" else len
+    assert cost.synaptic_operations == spikes(met) / samples
+    assert cost.dense_synaptic_operations == spikes(all_met) / samples
+    assert cost.unpadded_macs == len(list(pairs(spec, cost.name, weight, ones)))
+    assert cost.dense_unpadded_macs == len(list(pairs(spec, cost.name, whole, ones)))
     assert cost.input_activity == sum(v != 0 for v in values) / len(values)
     assert cost.input_rate == pytest.approx(math.fsum(values) / len(values), rel=1e-12, abs=1e-12)
     assert cost.weights == weight.numel()
@@ -254,8 +322,11 @@ def assert_neurons(cost: NeuronCost, calls: list[Tensor], steps: int) -> None:
     assert cost.saturated == sum(all(v for s in u for v in s) for u in trains) / len(trains)
 
 
-def assert_counted(net: Network, batches: Batches) -> Costs:
-    """Everything that is counted of a network is what the loops count; gives the costs."""
+def assert_counted(net: Network, batches: Batches, once: tuple[str, ...] = ()) -> Costs:
+    """Everything that is counted of a network is what the loops count; gives the costs.
+
+    once: layers that run at every step without a need, as their input is always the same.
+    """
     inputs, spikes = recorded(net, batches)
     costs, _ = count_costs(net, batches)
     stored = materialise(net)
@@ -265,7 +336,9 @@ def assert_counted(net: Network, batches: Batches) -> Costs:
     assert costs.samples == sum(len(labels) for _, labels in batches)
     for layer in costs.layers:
         assert layer.op == nodes[layer.name]
-        assert_layer(layer, net.spec, stored.get_parameter(f"{layer.name}.weight"), inputs[layer.name], costs.samples)
+        calls = inputs[layer.name]
+        passes = 1 if layer.name in once else sum(map(len, calls)) // costs.samples
+        assert_layer(layer, net.spec, stored.get_parameter(f"{layer.name}.weight"), calls, passes)
     for layer in costs.neurons:
         assert_neurons(layer, spikes[layer.name], costs.steps)
     return costs
@@ -412,8 +485,9 @@ def test_a_network_stepped_through_time(events: bool) -> None:
     assert net.spec.has_delays
     x = drawn((3, 3, 2, 4, 4), "binary", 1) if events else drawn((3, 2, 4, 4), "real", 1)
     batches = [labelled(part, part.shape[-4]) for part in x.split(2, dim=-4)]
-    costs = assert_counted(net, batches)
-    assert {layer.passes for layer in costs.layers} == {3}
+    costs = assert_counted(net, batches, () if events else ("stem.conv",))
+    assert [layer.passes for layer in costs.layers] == [3 if events else 1, 3, 3]
+    assert [layer.reads for layer in costs.layers] == ["input", "neurons", "neurons"]
     assert len(set(costs.neurons[0].spikes_by_step)) > 1
 
 
@@ -479,10 +553,11 @@ def assert_stages(
     out_channels, taps, genes = layer.factor_shape
     positions = cost.outputs // out_channels
     if cost.encoding.order == "materialise":
-        assert (cost.encoding.first_stage, cost.encoding.second_stage) == (0, 0)
+        assert cost.encoding == EncodingWork("materialise", cost.encoding.forming, 0.0, 0, 0)
         assert multiplied == len(rows) * cost.dense_macs
         return
     dense_first_stage = len(rows) * positions * genes * taps
+    assert cost.encoding.first_stage_macs * len(rows) == dense_first_stage
     assert cost.encoding.second_stage * samples == multiplied - dense_first_stage
     assert cost.encoding.second_stage == genes * out_channels * positions * cost.passes
     right = torch.ones(genes, *layer.weight_shape[1:])
@@ -537,10 +612,11 @@ def test_missing_entries_of_encodings_do_no_work_in_two_stages() -> None:
     for cost in costs.layers[1:4]:
         layer = net.get_submodule(cost.name)
         met = pairs_of_calls(net.spec, cost.name, layer.input_encoding, inputs[cost.name])
-        kept = int((layer.output_encoding != 0).sum())
+        read, kept = (int((encoding != 0).sum()) for encoding in (layer.input_encoding, layer.output_encoding))
         assert kept < layer.output_encoding.numel()
         positions = cost.outputs // layer.out_channels
-        assert cost.encoding == EncodingWork("two_stage", 0, len(met) / costs.samples, kept * positions * cost.passes)
+        first, second = (len(met) / costs.samples, read * positions), kept * positions * cost.passes
+        assert cost.encoding == EncodingWork("two_stage", 0, *first, second)
 
 
 def test_the_order_is_the_one_the_layer_settled_on() -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from evospike.measure.energy import PICOJOULES_PER_AC, PICOJOULES_PER_MAC
+from evospike.measure.cost import count_costs
+from evospike.measure.energy import PICOJOULES_PER_AC, PICOJOULES_PER_MAC, energy_models
 from evospike.measure.expected_energy import energy_45nm
+from evospike.models.build import build
 from evospike.models.presets import resnet34
 from evospike.models.spec import INPUT, Edge, NetworkSpec, SpecBuilder
 
@@ -58,3 +61,51 @@ def test_a_current_with_delayed_feedback_moves() -> None:
     spec = b.finish()
     expected = PICOJOULES_PER_MAC * (4 + 3 * 4) + PICOJOULES_PER_AC * 3 * (4 + 2)
     assert energy_45nm(spec, {"fired": 1.0}, 3) == pytest.approx(expected)
+
+
+def test_sums_of_spikes_accumulate_as_often_as_they_say() -> None:
+    b = SpecBuilder("sums", (1, 2, 2), 2)
+    stem = b.node("stem.neuron", "neuron", b.conv("stem", INPUT, 2, kernel=1, role="stem"))  # 8 MACs
+    late = b.node("late", "add", stem, Edge(stem, delay=1), Edge("last", delay=2))  # 0.5 + 3/4 0.5 + 2/4 0.3
+    fired = b.node("fired", "neuron", b.conv("wide", late, 2, kernel=1))  # 2*2*4 = 16
+    both = b.node("both", "add", late, fired)
+    last = b.node("last", "neuron", b.conv("real", b.node("mixed", "add", both, "stem"), 2, kernel=1))  # 16 real
+    flat = b.node("flat", "flatten", b.node("joined", "concat", both, last))
+    b.node("classifier", "linear", flat, features=2)  # 2*16 = 32
+    before = 0.5 + 0.375 + 0.15
+    accumulates = 4 * (16 * before + 32 * ((before + 0.1) + 0.3) / 2)
+    expected = PICOJOULES_PER_AC * accumulates + PICOJOULES_PER_MAC * (8 + 4 * 16)
+    seen = {"stem.neuron": 0.5, "fired": 0.1, "last": 0.3}
+    assert energy_45nm(b.finish(), seen, 4) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("block", ["post", "sew", "ms"])
+@pytest.mark.parametrize("feedback", [False, True])
+def test_a_search_expects_what_an_evaluation_counts(block: str, feedback: bool) -> None:
+    """At the rates that were counted, where nothing is pooled: strides, sums of spikes, currents, projections."""
+    b = SpecBuilder("agreed", (2, 4, 4), 3)
+    current = b.conv_norm("stem.", INPUT, 3, role="stem")
+    if feedback:
+        current = b.node("fed", "add", current, Edge("two.neuron", delay=1))
+    x = current if block == "ms" else b.node("stem.neuron", "neuron", current)
+    one = b.conv_norm_neuron("one.", b.node("first", "neuron", x) if block == "ms" else x, 3)
+    if block == "sew":
+        x = b.node("sum", "add", b.conv_norm_neuron("two.", one, 3), x)
+    else:
+        total = b.node("sum", "add", b.conv_norm("two.", one, 3), b.conv_norm("project.", x, 3, kernel=1))
+        x = b.node("two.neuron", "neuron", total)
+    x = b.conv_norm_neuron("three.", x, 4, stride=2)
+    b.node("classifier", "linear", b.node("flat", "flatten", x), features=3, role="classifier")
+    net = build(b.finish(), steps=4)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+            if "norm" in name:
+                parameter.fill_(1.5 if name.endswith("weight") else 0.4)
+    x = torch.randn(3, 2, 4, 4, generator=generator)
+    costs, _ = count_costs(net, [(x, torch.zeros(3, dtype=torch.long))])
+    assert min(layer.rate for layer in costs.neurons) > 0
+    assert {"post": "binary", "sew": "counts", "ms": "binary"}[block] in {layer.input_kind for layer in costs.layers}
+    rates = {layer.name: layer.rate for layer in costs.neurons}
+    assert energy_models(costs)["45nm"]["picojoules"] == pytest.approx(energy_45nm(net.spec, rates, 4), rel=1e-9)

@@ -20,6 +20,7 @@ from evospike.genetic.encoding import GeneticLayer
 from evospike.layers.weights import weight_of, weighted_layers
 from evospike.measure.encoding_work import EncodingWork, encoding_work
 from evospike.measure.predictions import Predictions
+from evospike.measure.sources import Origin, moving_nodes, origins
 from evospike.measure.tally import InputKind, InputTally, SpikeTally, fan_out
 from evospike.models.counts import LayerCount, count_layers
 from evospike.models.network import Network
@@ -29,28 +30,38 @@ from evospike.models.network import Network
 class LayerCost:
     """One convolution or linear layer, per sample, mean over the samples counted; a generated weight as if formed.
 
+    reads: where what it reads comes from: the network's `input`, `currents` that precede every neuron, or `neurons`.
     input_kind: of everything that entered: zeros and ones (`binary`), whole numbers from 0 (`counts`), or `real`.
     input_rate: r_in, mean of what entered per element and pass; input_activity: share of it that was not zero.
-    passes: how often the layer runs for a sample: once where its input is the same at every step, else T times.
+    passes: how often the layer has to run for a sample: once where its input is the same at every step, else T times.
+    inputs, outputs: numbers that one pass reads and gives. weights: numbers in the weight; present: those not zero.
     dense_macs: multiply-accumulates of one pass with every weight present, padding counted (methods 1.8, FL).
-    outputs: numbers that one pass gives. weights: numbers in the weight; present: those that are not zero.
+    unpadded_macs: of one pass with the present weights, padding left out.
     effective: pairs (input not zero, weight not zero) that met in all passes; padding and biases are no input.
     synaptic_operations: the same, but an input of 2 counts as two spikes where `counts` entered.
+    dense_unpadded_macs, dense_effective, dense_synaptic_operations: what these three would be with every weight
+    present and the same input.
     encoding: what a genetic layer does besides; None for a stored weight.
     """
 
     name: str
     op: str
+    reads: Origin
     input_kind: InputKind
     input_rate: float
     input_activity: float
     passes: int
-    dense_macs: int
+    inputs: int
     outputs: int
     weights: int
     present: int
+    dense_macs: int
+    unpadded_macs: int
     effective: float
     synaptic_operations: float
+    dense_unpadded_macs: int
+    dense_effective: float
+    dense_synaptic_operations: float
     encoding: EncodingWork | None = None
 
     @property
@@ -60,7 +71,7 @@ class LayerCost:
 
     @property
     def present_macs(self) -> float:
-        """Multiply-accumulates of one pass with the present weights."""
+        """Multiply-accumulates of one pass with the present weights, padding counted."""
         return self.dense_macs * self.density
 
 
@@ -115,7 +126,7 @@ class Costs:
 
     @property
     def multiply_accumulates(self) -> float:
-        """Effective operations of all other layers."""
+        """Effective operations of all other layers, those that read `counts` among them."""
         return sum(layer.effective for layer in self.layers if layer.input_kind != "binary")
 
     @property
@@ -161,6 +172,7 @@ class CostCounter:
         self.samples = self.steps = 0
         self._net = net
         self._layers = dict(weighted_layers(net))
+        self._moving, self._origins = moving_nodes(net.spec), origins(net.spec)
         self._inputs = {name: InputTally() for name in self._layers}
         self._spikes: dict[str, SpikeTally] = {}
 
@@ -193,24 +205,32 @@ class CostCounter:
 
     def _layer(self, count: LayerCount) -> LayerCost:
         node, layer, tally = self._net.spec[count.name], self._layers[count.name], self._inputs[count.name]
+        passes = tally.rows // self.samples if count.name in self._moving else 1
+        shown = tally.rows // passes  # a static layer of a network that is stepped through time runs at every step
         present = weight_of(layer) != 0
-        elements = tally.rows * tally.nonzero.numel()
         met = fan_out(node, present, count.input_shape, count.output_shape)
-        work = encoding_work(node, layer, count, tally, self.samples) if isinstance(layer, GeneticLayer) else None
+        all_met = fan_out(node, torch.ones_like(present), count.input_shape, count.output_shape)
+        elements = tally.rows * tally.nonzero.numel()
         return LayerCost(
             name=count.name,
             op=count.op,
+            reads=self._origins[count.name],
             input_kind=tally.kind,
             input_rate=float(tally.values.sum()) / elements,
             input_activity=int(tally.nonzero.sum()) / elements,
-            passes=tally.rows // self.samples,
-            dense_macs=count.macs,
+            passes=passes,
+            inputs=tally.nonzero.numel(),
             outputs=count.outputs,
             weights=count.weights,
             present=int(present.sum()),
-            effective=int((tally.nonzero * met).sum()) / self.samples,
-            synaptic_operations=tally.operations(met) / self.samples,
-            encoding=work,
+            dense_macs=count.macs,
+            unpadded_macs=int(met.sum()),
+            effective=tally.pairs(met) / shown,
+            synaptic_operations=tally.operations(met) / shown,
+            dense_unpadded_macs=int(all_met.sum()),
+            dense_effective=tally.pairs(all_met) / shown,
+            dense_synaptic_operations=tally.operations(all_met) / shown,
+            encoding=encoding_work(node, layer, count, tally, passes) if isinstance(layer, GeneticLayer) else None,
         )
 
     def _neurons(self, name: str) -> NeuronCost:

@@ -18,6 +18,7 @@ class EncodingWork:
     order: as the layer runs.
     forming: multiply-accumulates of forming the weight once; in two stages, of forming the two factors.
     first_stage: synaptic operations of the convolution onto g channels, all passes; 0 unless in two stages.
+    first_stage_macs: its multiply-accumulates in one pass, padding and zeros of the input counted; 0 likewise.
     second_stage: multiply-accumulates from g real-valued channels to C_o, all passes; 0 likewise.
 
     In the two stages a missing entry of an encoding does no work.
@@ -26,22 +27,28 @@ class EncodingWork:
     order: Order
     forming: int
     first_stage: float
+    first_stage_macs: int
     second_stage: int
 
 
-def encoding_work(node: Node, layer: GeneticLayer, count: LayerCount, tally: InputTally, samples: int) -> EncodingWork:
-    """The work of a layer that has run for so many samples, on what entered it."""
+def encoding_work(node: Node, layer: GeneticLayer, count: LayerCount, tally: InputTally, passes: int) -> EncodingWork:
+    """The work of a layer that has run, and has to run so often for a sample, on what entered it."""
     order = layer.settled
     assert order is not None  # the layer ran
     forming = forming_macs(layer, order)
     if order == "materialise":
-        return EncodingWork(order, forming, 0.0, 0)
+        return EncodingWork(order, forming, 0.0, 0, 0)
     left, right = layer.two_factors()
     taps = (right != 0).reshape(-1, *layer.weight_shape[1:])
     met = fan_out(node, taps, count.input_shape, count.output_shape)
     positions = count.outputs // layer.out_channels
-    second = int((left != 0).sum()) * positions * (tally.rows // samples)
-    return EncodingWork(order, forming, tally.operations(met) / samples, second)
+    return EncodingWork(
+        order,
+        forming,
+        first_stage=tally.operations(met) / (tally.rows // passes),
+        first_stage_macs=int(taps.sum()) * positions,
+        second_stage=int((left != 0).sum()) * positions * passes,
+    )
 
 
 def forming_macs(layer: GeneticLayer, order: Order) -> int:

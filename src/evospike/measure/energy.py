@@ -25,8 +25,8 @@ class Prices:
     """Picojoules of single operations.
 
     mac, ac: a 32-bit floating-point multiply-accumulate and accumulate at 45 nm, 0.9 V. sram: one 32-bit word to or
-    from an on-chip memory, by the memory's bytes; half of the figure for 64 bits. flop: a GPU's (V100, 14 TFLOP/s at
-    250 W). sop: a synaptic event of TrueNorth. word: bytes of a weight and of a potential.
+    from an on-chip memory, by the memory's bytes; half of what the source gives for 64 bits. flop: a GPU's (V100,
+    14 TFLOP/s at 250 W). sop: a synaptic event of TrueNorth. word: bytes of a weight, a potential, a value read.
     Sources: Horowitz, ISSCC 2014 (mac, ac, sram); vendor figures, reconstructed (flop, sop; methods 1.8).
     """
 
@@ -84,10 +84,11 @@ def energy_models(costs: Costs, prices: Prices | None = None) -> dict[str, dict[
 def break_even(costs: Costs, prices: Prices | None = None) -> dict[str, dict[str, Any]]:
     """How much the network may fire before a quantised network that does the same work is cheaper.
 
-    The quantised network has the same layers and synapses, runs once, and hands on activations of ceil(log2(T + 1))
-    bits, as many as T binary steps can count. firing_rate: the mean rate at which both cost the same when all rates
-    are scaled alike; None when the quantised one is cheaper even than silence, or the network is silent. scale: that
-    rate in units of the network's own.
+    The quantised network has the same layers and synapses, reads the same input, runs once, and hands on activations
+    of ceil(log2(T + 1)) bits, as many as T binary steps can count. firing_rate: the mean rate at which both cost the
+    same when all neurons' rates are scaled alike; None when the quantised one is cheaper even than silence, or the
+    network is silent; above 1, which no rate can be, when the network is always the cheaper one. scale: that rate in
+    units of the network's own.
     Source: equivalence of Yan et al., arXiv 2409.08290; methods 1.8 for the prices.
     """
     prices = prices or Prices()
@@ -118,13 +119,12 @@ def with_all_synapses(costs: Costs) -> Costs:
     """The counts of the same network with every synapse present and stored, firing as it does."""
 
     def fill(layer: LayerCost) -> LayerCost:
-        more = layer.weights / layer.present if layer.present else 0.0
-        events = layer.input_rate * layer.passes * layer.dense_macs
         return replace(
             layer,
             present=layer.weights,
-            effective=layer.effective * more,
-            synaptic_operations=layer.synaptic_operations * more if layer.present else events,
+            unpadded_macs=layer.dense_unpadded_macs,
+            effective=layer.dense_effective,
+            synaptic_operations=layer.dense_synaptic_operations,
             encoding=None,
         )
 
@@ -132,10 +132,10 @@ def with_all_synapses(costs: Costs) -> Costs:
 
 
 def at_rates(costs: Costs, scale: float) -> Costs:
-    """The counts of the same network if every layer of neurons fired `scale` times as often."""
+    """The counts of the same network if every layer of neurons fired `scale` times as often; its input stays."""
 
     def quieten(layer: LayerCost) -> LayerCost:
-        if layer.input_kind == "real":
+        if layer.reads != "neurons":
             return layer
         encoding = layer.encoding and replace(layer.encoding, first_stage=layer.encoding.first_stage * scale)
         return replace(
@@ -144,6 +144,8 @@ def at_rates(costs: Costs, scale: float) -> Costs:
             input_activity=layer.input_activity * scale,
             effective=layer.effective * scale,
             synaptic_operations=layer.synaptic_operations * scale,
+            dense_effective=layer.dense_effective * scale,
+            dense_synaptic_operations=layer.dense_synaptic_operations * scale,
             encoding=encoding,
         )
 
@@ -155,31 +157,35 @@ def at_rates(costs: Costs, scale: float) -> Costs:
 
 def _weights_formed(costs: Costs, prices: Prices) -> Parts:
     """Equation 17 of GEE with every weight formed beforehand."""
-    return _equation_17(costs.layers, prices)
+    return _equation_17([(layer, layer.present_macs) for layer in costs.layers], prices)
 
 
 def _weights_generated(costs: Costs, prices: Prices) -> Parts:
-    """The same as the layers run: weights formed for every sample, or contracted in two stages."""
-    staged = [layer for layer in costs.layers if layer.encoding is not None and layer.encoding.order == "two_stage"]
-    plain = [layer for layer in costs.layers if layer not in staged]
-    parts = dict(_equation_17(plain, prices))
-    for layer in staged:
-        assert layer.encoding is not None
-        real = layer.input_kind == "real"
-        parts["real inputs" if real else "spikes"] += layer.encoding.first_stage * (prices.mac if real else prices.ac)
+    """The same with weights formed for every sample, or contracted in two stages, of which the first reads the input
+    in the layer's place."""
     works = [layer.encoding for layer in costs.layers if layer.encoding is not None]
-    parts["second stage"] = prices.mac * sum(work.second_stage for work in works)
-    parts["forming weights"] = prices.mac * sum(work.forming for work in works)
-    return parts
+    return {
+        **_equation_17([(layer, _macs_at_input(layer)) for layer in costs.layers], prices),
+        "second stage": prices.mac * sum(work.second_stage for work in works),
+        "forming weights": prices.mac * sum(work.forming for work in works),
+    }
 
 
-def _equation_17(layers: Iterable[LayerCost], prices: Prices) -> dict[str, float]:
+def _macs_at_input(layer: LayerCost) -> float:
+    """Multiply-accumulates of one pass of what the input of a layer meets: its weight, or the first of two stages."""
+    if layer.encoding is not None and layer.encoding.order == "two_stage":
+        return layer.encoding.first_stage_macs
+    return layer.present_macs
+
+
+def _equation_17(layers: Iterable[tuple[LayerCost, float]], prices: Prices) -> dict[str, float]:
+    """Of layers with the multiply-accumulates of one of their passes."""
     spikes = real = 0.0
-    for layer in layers:
+    for layer, macs in layers:
         if layer.input_kind == "real":
-            real += prices.mac * layer.passes * layer.present_macs
+            real += prices.mac * layer.passes * macs
         else:
-            spikes += prices.ac * layer.passes * layer.input_rate * layer.present_macs
+            spikes += prices.ac * layer.passes * layer.input_rate * macs
     return {"spikes": spikes, "real inputs": real}
 
 
@@ -193,49 +199,69 @@ def _chip(costs: Costs, prices: Prices) -> Parts:
 
 def _with_memory(costs: Costs, prices: Prices) -> Parts:
     """Arithmetic at 45 nm, and every word that is moved for it."""
-    arithmetic = weights = potentials = 0.0
-    for layer in costs.layers:
-        from_weights, from_potentials = _accesses(layer, prices)
-        if layer.input_kind == "real":
-            macs = layer.passes * layer.present_macs
-            arithmetic += prices.mac * macs
-            weights += from_weights * macs
-            potentials += 2 * from_potentials * layer.passes * layer.outputs
-        else:
-            events = layer.synaptic_operations
-            arithmetic += prices.ac * events
-            weights += from_weights * events
-            potentials += 2 * from_potentials * events
-    updates = prices.mac * costs.membrane_updates
-    moved = sum(2 * prices.access(n.units * prices.word) * n.units * costs.steps for n in costs.neurons)
-    spikes = 2 * prices.access(0) * costs.spikes_per_sample
+    traffic = [_of_neurons(costs, prices), *(_of_layer(layer, prices) for layer in costs.layers)]
+    names = ("arithmetic", "weights", "inputs", "potentials", "spikes")
+    return {name: sum(own.get(name, 0.0) for own in traffic) for name in names}
+
+
+def _of_neurons(costs: Costs, prices: Prices) -> Parts:
+    """Every potential read, updated and written at every step, every spike written to a queue and read once."""
     return {
-        "arithmetic": arithmetic + updates,
-        "weights": weights,
-        "potentials": potentials + moved,
-        "spikes": spikes,
+        "arithmetic": prices.mac * costs.membrane_updates,
+        "potentials": sum(2 * _access(layer.units, prices) * layer.units * costs.steps for layer in costs.neurons),
+        "spikes": 2 * prices.access(0) * costs.spikes_per_sample,
     }
 
 
-def _accesses(layer: LayerCost, prices: Prices) -> tuple[float, float]:
-    """One access to the layer's weights and one to the potentials of the units it feeds."""
-    return prices.access(layer.present * prices.word), prices.access(layer.outputs * prices.word)
+def _of_layer(layer: LayerCost, prices: Prices) -> Parts:
+    """Of real values every product; else every event, and those that come from outside are queued like spikes."""
+    weight, potential = _access(layer.present, prices), _access(layer.outputs, prices)
+    if layer.input_kind == "real":
+        macs = layer.passes * layer.unpadded_macs
+        return {
+            "arithmetic": prices.mac * macs,
+            "weights": weight * macs,
+            "inputs": _access(layer.inputs, prices) * macs,
+            "potentials": 2 * potential * layer.passes * layer.outputs,
+        }
+    events = layer.synaptic_operations
+    from_outside = layer.passes * layer.inputs * layer.input_rate if layer.reads == "input" else 0.0
+    return {
+        "arithmetic": prices.ac * events,
+        "weights": weight * events,
+        "potentials": 2 * potential * events,
+        "spikes": 2 * prices.access(0) * from_outside,
+    }
+
+
+def _access(numbers: int, prices: Prices) -> float:
+    """One word to or from a memory that holds so many."""
+    return prices.access(numbers * prices.word)
 
 
 def _quantised_arithmetic(costs: Costs, prices: Prices, bits: int) -> float:
-    """One run; the multiplier of a layer that read spikes is as wide as the activations that replace them."""
-    narrow = prices.ac + (prices.mac - prices.ac) * bits / 32
-    return sum((prices.mac if layer.input_kind == "real" else narrow) * layer.present_macs for layer in costs.layers)
+    """One run, padding counted as equation 17 does."""
+    return sum(_quantised_mac(layer, prices, bits) * layer.present_macs for layer in costs.layers)
 
 
 def _quantised_with_memory(costs: Costs, prices: Prices, bits: int) -> float:
-    """One run; a weight and an activation are read for every multiplication, every output is written and read once."""
-    moved = 0.0
+    """One run; a weight and an activation are read for every product, every output is written and read once."""
+    total = 0.0
     for layer in costs.layers:
-        from_weights, from_outputs = _accesses(layer, prices)
-        activation = from_outputs if layer.input_kind == "real" else from_outputs * bits / 32
-        moved += (from_weights + activation) * layer.present_macs + 2 * activation * layer.outputs
-    return _quantised_arithmetic(costs, prices, bits) + moved
+        activation = _access(layer.inputs, prices) * _bits_read(layer, bits) / 32
+        product = _quantised_mac(layer, prices, bits) + _access(layer.present, prices) + activation
+        total += product * layer.unpadded_macs + 2 * _access(layer.outputs, prices) * layer.outputs * bits / 32
+    return total
+
+
+def _quantised_mac(layer: LayerCost, prices: Prices, bits: int) -> float:
+    """A multiply-accumulate whose multiplier is as wide as the activation it reads."""
+    return prices.ac + (prices.mac - prices.ac) * _bits_read(layer, bits) / 32
+
+
+def _bits_read(layer: LayerCost, bits: int) -> int:
+    """Of an activation that a layer of the quantised network reads: the network's input is not quantised."""
+    return 32 if layer.reads == "input" else bits
 
 
 MODELS: Mapping[str, Model] = MappingProxyType(
@@ -243,28 +269,33 @@ MODELS: Mapping[str, Model] = MappingProxyType(
         "45nm": Model(
             _weights_formed,
             "4.6 pJ per multiply-accumulate where a layer reads real values, once if they are the same at every step; "
-            "0.9 pJ per accumulate where it reads spikes, steps x rate x present connections; weights formed before; "
-            "memory, neurons and leakage not counted",
+            "0.9 pJ per accumulate where it reads spikes or whole numbers: passes x mean input x present connections, "
+            "so a 2 is two accumulates; padding included; weights formed before; memory, neurons and leakage not "
+            "counted",
             "GEE, arXiv 2411.06792, equation 17 (reconstructed); Horowitz, ISSCC 2014",
         ),
         "45nm_with_encoding": Model(
             _weights_generated,
-            "as 45nm, with what generating the weights adds for each sample: forming them once, or two stages whose "
-            "second multiplies real values at every step",
+            "as 45nm, with what generating the weights adds for each sample: forming them once; or two stages, of "
+            "which the first, as wide as there are genes, takes the layer's place and price, and the second multiplies "
+            "real values in every pass",
             "GEE, arXiv 2411.06792, equation 17 (reconstructed); Horowitz, ISSCC 2014",
         ),
         "chip": Model(
             _chip,
-            "26 pJ per synaptic operation (TrueNorth), 17.9 pJ per floating-point operation where a layer reads real "
-            "values (V100, two per multiply-accumulate); use its ratios",
+            "26 pJ per synaptic operation (TrueNorth) where a layer reads spikes or whole numbers, a 2 being two of "
+            "them; 17.9 pJ per floating-point operation where it reads real values (V100, two per multiply-accumulate, "
+            "padding included); weights formed before; use its ratios",
             "ESL-SNNs, arXiv 2306.03693; constants reconstructed from vendor figures",
         ),
         "memory": Model(
             _with_memory,
             "45 nm arithmetic, a membrane update as one multiply-accumulate, and 32-bit words from on-chip memories of "
-            "the layer's size: a weight and a potential read and written per synaptic operation, every potential once "
-            "per step, every spike queued once; no reuse in registers, no network on chip, no DRAM",
-            "Horowitz, ISSCC 2014 (5, 10, 50 pJ per 32 bits at 8 KiB, 32 KiB, 1 MiB)",
+            "the layer's size; per synaptic operation (of whole numbers a 2 is two) a weight, and a potential read and "
+            "written; per multiplication of real values a weight and the value, and the sums read and written once a "
+            "pass; every potential read and written once per step; every spike, and every event of the input, queued "
+            "once; padding left out; weights formed before; no reuse in registers, no network on chip, no DRAM",
+            "Horowitz, ISSCC 2014 (half of 10, 20, 100 pJ per 64 bits at 8 KiB, 32 KiB, 1 MiB)",
         ),
     }
 )
@@ -276,8 +307,8 @@ _QUANTISED: Mapping[str, Callable[[Costs, Prices, int], float]] = MappingProxyTy
 _QUANTISED_ASSUMPTIONS: Mapping[str, str] = MappingProxyType(
     {
         "45nm": "the quantised network runs once with the same synapses; a multiply-accumulate costs an accumulate and "
-        "its multiplier in proportion to the bits of the activation",
-        "memory": "the same, and a weight and an activation are read for every multiplication, outputs written and "
-        "read once; no reuse in registers and no zeros skipped",
+        "its multiplier in proportion to the bits of the activation, 32 for the network's input; padding included",
+        "memory": "the same, padding left out; a weight and an activation are read for every multiplication, outputs "
+        "written and read once, activations in proportion to their bits; no reuse in registers and no zeros skipped",
     }
 )

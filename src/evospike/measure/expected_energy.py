@@ -2,9 +2,12 @@
 
     E = E_MAC * (multiply-accumulates) + E_AC * (accumulates)
 
-A layer that reads spikes accumulates: per step, its input's firing rate times its dense multiply-accumulates. A layer
-that reads real values multiplies: once where its input is the same at every step, else at every step. What a trained
-network costs is counted by `measure.cost` and priced by `measure.energy`; a search prices thousands of candidates so.
+A layer that reads spikes, or sums of them, accumulates: per step, its input's mean times its dense
+multiply-accumulates. A layer that reads real values multiplies: once where its input is the same at every step, else at
+every step. What a trained network costs is counted by `measure.cost` and priced by `measure.energy`; a search prices
+thousands of candidates so. What only a count can tell, this formula does not see: images and event frames are real
+values to it, and so is what a later node other than neurons hands back; spikes have the same rate after a crop, a
+maximum or a delay as before; a global pool is taken into the weights of the classifier.
 """
 
 from __future__ import annotations
@@ -12,11 +15,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from evospike.measure.energy import PICOJOULES_PER_AC, PICOJOULES_PER_MAC
+from evospike.measure.sources import moving_nodes
 from evospike.models.counts import count_layers
-from evospike.models.spec import INPUT, NetworkSpec
+from evospike.models.spec import INPUT, Edge, NetworkSpec
 
-_KEEPS_SPIKES = ("crop", "concat", "maxpool", "flatten", "upsample", "global_pool")
-"""Operations that give spikes when they read spikes; a global pool is taken into the weights of the classifier."""
+_KEEPS_RATE = ("crop", "concat", "maxpool", "flatten", "upsample", "global_pool")
+"""Operations whose output has the mean of their inputs; of spikes they give spikes."""
 
 
 def energy_45nm(spec: NetworkSpec, rates: Mapping[str, float], steps: int) -> float:
@@ -25,42 +29,40 @@ def energy_45nm(spec: NetworkSpec, rates: Mapping[str, float], steps: int) -> fl
     rates: firing rate of every neuron layer by name, in spikes per unit and step (`SpikeCount.layer_rates`).
     Source: methods 1.8 (GEE eq. 17, reconstructed).
     """
-    arriving = _rates_of_outputs(spec, rates)
-    moving = _moving(spec)
+    given = _rates_of_outputs(spec, rates, steps)
+    moving = moving_nodes(spec)
     total = 0.0
     for layer in count_layers(spec):
         if layer.macs:
-            source = spec[layer.name].inputs[0].source
-            rate = arriving[source]
+            rate = _arriving(spec[layer.name].inputs[0], given, steps)
             if rate is None:
-                total += PICOJOULES_PER_MAC * layer.macs * (steps if source in moving else 1)
+                total += PICOJOULES_PER_MAC * layer.macs * (steps if layer.name in moving else 1)
             else:
                 total += PICOJOULES_PER_AC * layer.macs * steps * rate
     return total
 
 
-def _rates_of_outputs(spec: NetworkSpec, rates: Mapping[str, float]) -> dict[str, float | None]:
-    """Rate of what every node gives, None where it is real-valued."""
+def _rates_of_outputs(spec: NetworkSpec, rates: Mapping[str, float], steps: int) -> dict[str, float | None]:
+    """Mean of what every node gives per step, None where it is real-valued."""
     units = {layer.name: layer.outputs for layer in count_layers(spec)}
-    found: dict[str, float | None] = {INPUT: None}
+    found: dict[str, float | None] = {node.name: rates[node.name] for node in spec.nodes if node.op == "neuron"}
+    found[INPUT] = None
     for node in spec.nodes:
-        sources = [edge.source for edge in node.inputs]
-        own = [found.get(source) for source in sources]
         if node.op == "neuron":
-            found[node.name] = rates[node.name]
-        elif node.op in _KEEPS_SPIKES and all(rate is not None for rate in own):
-            weights = [units[source] for source in sources]
-            mixed = sum(rate * weight for rate, weight in zip(own, weights, strict=True) if rate is not None)
-            found[node.name] = mixed / sum(weights)
-        else:
+            continue
+        own = [_arriving(edge, found, steps) for edge in node.inputs]
+        known = [rate for rate in own if rate is not None]
+        if len(known) < len(own) or node.op not in (*_KEEPS_RATE, "add"):
             found[node.name] = None
+        elif node.op == "add":
+            found[node.name] = sum(known)
+        else:
+            weights = [units[edge.source] for edge in node.inputs]
+            found[node.name] = sum(rate * weight for rate, weight in zip(known, weights, strict=True)) / sum(weights)
     return found
 
 
-def _moving(spec: NetworkSpec) -> set[str]:
-    """Nodes whose output differs from step to step: event input, everything after a neuron, delayed edges."""
-    moving = {INPUT} if spec.events else set()
-    for node in spec.nodes:
-        if node.op == "neuron" or any(edge.delay or edge.source in moving for edge in node.inputs):
-            moving.add(node.name)
-    return moving
+def _arriving(edge: Edge, given: Mapping[str, float | None], steps: int) -> float | None:
+    """Mean per step of what an edge carries, nothing before its delay is over; None where it is real-valued."""
+    rate = given.get(edge.source)
+    return None if rate is None else rate * (max(steps - edge.delay, 0) / steps)

@@ -48,11 +48,15 @@ class InputTally:
         for part in flat.split(max(1, _CHUNK // flat.shape[1])):
             self._add_part(part, in_shape)
 
-    def operations(self, met: Tensor) -> float:
-        """Synaptic operations when a spike at every position meets so many weights; of whole numbers, each is spikes.
+    def pairs(self, met: Tensor) -> int:
+        """Pairs of an entry that is not zero and a weight, when every position meets so many weights.
 
         met: in the shape of the input, as `fan_out` gives it.
         """
+        return int((self.nonzero * met).sum())
+
+    def operations(self, met: Tensor) -> float:
+        """Synaptic operations: the same pairs, but whole numbers are as many spikes."""
         return float(((self.values if self.kind == "counts" else self.nonzero) * met).sum())
 
     def _add_part(self, part: Tensor, in_shape: Callable[[Tensor], Tensor]) -> None:
