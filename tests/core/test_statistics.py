@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from evospike.core.errors import SettingsError
-from evospike.core.statistics import deviation, half_interval, student_quantile, welch_interval
+from evospike.core.statistics import deviation, half_interval, significant, student_quantile, welch_interval
 
 VALUES = st.lists(st.floats(0, 1, width=32), min_size=2, max_size=8)
 
@@ -81,3 +81,28 @@ def test_deviations_by_hand() -> None:
     assert deviation([1.0]) is None
     assert deviation([1.0, 3.0]) == pytest.approx(2**0.5)
     assert deviation([1.0, 2.0, 3.0]) == 1.0
+
+
+@given(VALUES)
+@settings(max_examples=100, deadline=None)
+def test_a_difference_is_significant_where_a_test_of_the_same_level_says_so(differences):
+    assume(np.std(differences) > 1e-6)
+    chance = stats.ttest_1samp(differences, 0.0).pvalue
+    assume(abs(chance - 0.05) > 1e-6)
+    found = significant(float(np.mean(differences)), half_interval(differences), len(differences))
+    assert found == (chance < 0.05)
+
+
+@pytest.mark.parametrize(("differences", "verdict"), [([0.1, 0.1], False), ([0.1, 0.1, 0.1], True), ([0.0] * 5, False)])
+def test_two_equal_differences_are_no_evidence(differences, verdict):
+    assert significant(float(np.mean(differences)), half_interval(differences), len(differences)) is verdict
+
+
+def test_differences_that_are_equal_but_for_rounding_are_equal():
+    differences = [0.3 - 0.2, 0.2 - 0.1]
+    assert differences[0] != differences[1]
+    assert significant(sum(differences) / 2, half_interval(differences), 2) is False
+
+
+def test_one_difference_is_neither_significant_nor_not():
+    assert significant(0.5, half_interval([0.5]), 1) is None

@@ -8,8 +8,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from evospike.core.files import write_json
 from evospike.core.statistics import half_interval
+from evospike.jobs.folder import read_record, write_record
 from evospike.report.evaluation.facts import MEASURES
 
 DATA = {"name": "digits", "split": "stratified 80/20, fixed", "simulated": False, "notes": []}
@@ -47,7 +47,7 @@ class Runs:
 
 def rewrite(path: Path, change: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:
     """Change a JSON document on disk."""
-    write_json(path, dict(change(json.loads(path.read_text(encoding="utf-8")))))
+    write_record(path, dict(change(read_record(path))))
 
 
 def _with_accuracies(result: dict[str, Any], accuracies: Sequence[float], name: str) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def evaluate(
         "wall_seconds": 1.0,
         "digest": result["digest"],
     }
-    write_json(path / "evaluation.json", {**document, **changed})
+    write_record(path / "evaluation.json", {**document, **changed})
 
 
 def _robustness(noisy: Sequence[float], curves: Sequence[Mapping[str, Any]], strength: float) -> dict[str, Any]:

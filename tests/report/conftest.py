@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evospike.core.files import write_json
 from evospike.evolution.records import Genotype, Request, Score
 from evospike.evolution.store import Store
 from evospike.evolution.study import SearchSpace, Study, StudyResult
-from evospike.jobs.folder import RunFolder, open_run
+from evospike.jobs.folder import RunFolder, open_run, write_record
 from evospike.jobs.recipe import Recipe, read_recipe
 from evospike.jobs.results import summarise
 from evospike.models.presets import make_spec
@@ -106,9 +105,9 @@ def make_run(tmp_path: Path) -> Callable[..., MadeRun]:
             )
         run = MadeRun(tmp_path / "run", recipe)
         name = HOSTILE if hostile else ""
-        write_json(run.path / "run.json", _record(verb, recipe, name))
+        write_record(run.path / "run.json", _record(verb, recipe, name))
         if plan:
-            write_json(run.path / "plan.json", _plan(recipe, name))
+            write_record(run.path / "plan.json", _plan(recipe, name))
         if verb == "evolve" and plan:
             run.study = _evolve(run, names, scores)
         if finals is None or finals > 0:
@@ -169,9 +168,9 @@ def _train(run: MadeRun, count: int | None, name: str, masked: int, data: dict[s
     results = [_final(run.recipe, arm, repeat, name, masked) for arm in final.arms for repeat in range(final.seeds)]
     for result in results[:count]:
         folder = run.path / "final" / f"{result['arm'].removesuffix(name)}-{result['repeat']}"
-        write_json(folder / "result.json", result)
+        write_record(folder / "result.json", result)
         if result["structure"]:
-            write_json(folder / "connectivity.json", {"layers": _pictures(result)})
+            write_record(folder / "connectivity.json", {"layers": _pictures(result)})
     if count is None:
         study = None
         if run.study is not None:
@@ -182,7 +181,7 @@ def _train(run: MadeRun, count: int | None, name: str, masked: int, data: dict[s
             document["data"] = data
         if name:
             document["arms"] = [{**arm, "arm": arm["arm"] + name} for arm in document["arms"]]
-        write_json(run.path / "result.json", document)
+        write_record(run.path / "result.json", document)
 
 
 def _final(recipe: Recipe, arm: str, repeat: int, name: str, masked: int) -> dict[str, Any]:
@@ -298,9 +297,9 @@ def _hostile(recipe: Recipe) -> Recipe:
 
 
 def _begin(path: Path, verb: str, recipe: Recipe, *, plan: bool) -> None:
-    write_json(path / "run.json", _record(verb, recipe, ""))
+    write_record(path / "run.json", _record(verb, recipe, ""))
     if plan:
-        write_json(path / "plan.json", {**_plan(recipe, ""), "spec": "", "contractions": {}})
+        write_record(path / "plan.json", {**_plan(recipe, ""), "spec": "", "contractions": {}})
 
 
 @pytest.fixture
@@ -326,7 +325,7 @@ def make_search(tmp_path: Path) -> Callable[..., MadeRun]:
         if plan:
             scored = _score_genomes(run, scores)
             if scores is None:
-                write_json(run.path / "result.json", _search_result(run.recipe, scored, hostile))
+                write_record(run.path / "result.json", _search_result(run.recipe, scored, hostile))
         return run
 
     return make
@@ -396,7 +395,7 @@ def make_ranking(tmp_path: Path) -> Callable[..., MadeRun]:
         if plan and scores != 0:
             _rank_genomes(run, 6 if scores is None else scores, HOSTILE if hostile else "")
         if plan and scores is None:
-            write_json(run.path / "result.json", _rank_result(HOSTILE if hostile else ""))
+            write_record(run.path / "result.json", _rank_result(HOSTILE if hostile else ""))
         return run
 
     return make

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from evospike.jobs.folder import read_record, write_record
 from evospike.report.training.charts import make_charts
 from evospike.report.training.gather import gather
 
@@ -102,10 +103,10 @@ def test_names_are_inert_in_labels(make_run):
 def test_a_training_without_validation_or_study_has_fewer_charts(make_run):
     run = make_run("train")
     for path in run.path.glob("final/*/result.json"):
-        result = json.loads(path.read_text())
+        result = read_record(path)
         for epoch in result["history"]:
             del epoch["validation_accuracy"]
-        path.write_text(json.dumps(result))
+        write_record(path, result)
     assert list(make_charts(gather(run.folder))) == ["arms", "training-loss", "rates"]
 
 

@@ -14,8 +14,7 @@ import pytest
 from scipy import stats
 
 from evospike.core.errors import RunError
-from evospike.core.files import write_json
-from evospike.jobs.folder import open_run
+from evospike.jobs.folder import open_run, read_record, write_record
 from evospike.models.presets import make_spec
 from evospike.report.compare.charts import comparison_charts
 from evospike.report.compare.facts import gather_comparison
@@ -406,8 +405,8 @@ def test_a_recipe_that_cannot_be_read_names_its_run(runs, tmp_path):
 
 def test_an_evaluation_of_another_form_names_its_file(runs, tmp_path):
     paths = [runs("a", FIRST), runs("b", FIRST)]
-    digest = json.loads((paths[1] / "result.json").read_text())["digest"]
-    write_json(paths[1] / "evaluation.json", {"digest": digest, "classes": [], "arms": [{}]})
+    digest = read_record(paths[1] / "result.json")["digest"]
+    write_record(paths[1] / "evaluation.json", {"digest": digest, "classes": [], "arms": [{}]})
     assert f"{paths[1] / 'evaluation.json'} has an unexpected form" in refusal(paths, tmp_path)
 
 
@@ -498,15 +497,19 @@ def test_energies_are_written_in_the_unit_of_the_largest(picojoules, unit, text)
 def test_differences_have_a_sign_but_nothing_has_none():
     quantity = cost("x", "X", (value(1234567.0), value(1234566.8)))
     assert quantity.change_text(quantity.change(1, True)) == "+0"
-    assert quantity.change_text(Change(-1234.4, None, 12.6, None)) == "−1,234 ± 13"
-    assert Change(-1.0, -0.00001, None, None).share_text == "+0.0 %"
+    assert quantity.change_text(Change(-1234.4, None, 12.6, 3, None)) == "−1,234 ± 13"
+    assert Change(-1.0, -0.00001, None, 1, None).share_text == "+0.0 %"
 
 
 def test_what_is_better_depends_on_the_quantity_and_needs_significance():
     more = Quantity("a", "A", "%", 100.0, 2, "more", ())
     less = Quantity("a", "A", "", 1.0, 0, "less", ())
     neither = Quantity("a", "A", "", 1.0, 0, "", ())
-    rise, vague, alone = Change(2.0, None, 1.0, None), Change(2.0, None, 3.0, None), Change(2.0, None, None, None)
+    rise, vague, alone = (
+        Change(2.0, None, 1.0, 3, None),
+        Change(2.0, None, 3.0, 3, None),
+        Change(2.0, None, None, 1, None),
+    )
     assert [quantity.better(rise) for quantity in (more, less, neither)] == [True, False, None]
     assert [quantity.better(change) for quantity in (more, less) for change in (vague, alone, None)] == [None] * 6
 

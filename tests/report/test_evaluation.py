@@ -7,17 +7,20 @@ import json
 import re
 import subprocess
 import sys
+from statistics import fmean
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from evospike.core.errors import RunError
+from evospike.core.statistics import half_interval
+from evospike.jobs.folder import read_record
 from evospike.report import page as page_module
 from evospike.report.evaluation.charts import evaluation_charts
 from evospike.report.evaluation.facts import MEASURES, SEED_MEASURES, EvaluatedArm, PairedDifference
 from evospike.report.evaluation.reader import read_evaluation
-from evospike.report.formats import amount, changed, give_or_take, sentence, size
+from evospike.report.formats import amount, changed, energy, give_or_take, sentence, size
 from evospike.report.page import write_report
 from evospike.report.training.charts import make_charts
 from evospike.report.training.gather import gather
@@ -105,7 +108,7 @@ def page_of(run) -> Page:
 
 
 def document_of(run):
-    return json.loads((run.path / "evaluation.json").read_text())
+    return read_record(run.path / "evaluation.json")
 
 
 SHOWN: dict[str, tuple[Page, dict]] = {}
@@ -197,7 +200,8 @@ def test_layers_and_their_encodings_are_in_the_tables(shown):
         _, *rows = page.table(f"{arm['arm']}. Rate")
         for row, layer in zip(rows, arm["layers"], strict=True):
             assert row[:3] == [layer["name"], layer["op"], layer["input_kind"]]
-            names = ("input_rate", "input_activity", "passes", "dense_macs", "weights", "density", "effective")
+            rate = "input_activity" if layer["input_kind"] == "real" else "input_rate"
+            names = (rate, "input_activity", "passes", "dense_macs", "weights", "density", "effective")
             for cell, name in zip(row[3:], (*names, "synaptic_operations", "parameters"), strict=True):
                 assert same(cell, layer[name]), (name, cell)
             assert row[9].split()[1] == ("AC" if layer["input_kind"] == "binary" else "MAC")
@@ -229,7 +233,7 @@ def test_every_seed_is_in_its_table(shown):
     models = [title.removeprefix("Energy, ") for title in head if title.startswith("Energy, ")]
     assert models == ["45nm", "45nm with encoding", "chip", "memory"]
     for row, (arm, seed) in zip(rows, seeds, strict=True):
-        assert row[:2] == [arm, str(seed["seed"] + 1)]
+        assert row[:2] == [arm, str(seed["seed"])]
         values = [seed[measure.key] for measure in SEED_MEASURES] + list(seed["energy"].values())
         assert all(same(cell, value) for cell, value in zip(row[2:], values, strict=True))
 
@@ -276,6 +280,30 @@ def test_the_break_even_rate_is_told_with_its_assumptions(shown):
         assert same(row[4], told["quantised_picojoules"])
         assert row[5] == "3"
     assert "The quantised network runs once." in page.text
+
+
+def test_a_break_even_above_one_spike_per_unit_and_step_is_always(make_evaluated):
+    run = make_evaluated()
+    rates = {"45nm": 1.0, "memory": 1.001}
+    rewrite(
+        run, lambda document: [one.update(firing_rate=rates[m]) for m, one in arm_of(document)["break_even"].items()]
+    )
+    _, *rows = page_of(run).table("The firing rate")
+    assert [row[2] for row in rows] == ["1", "always"]
+
+
+def test_a_real_input_has_no_negative_rate(make_evaluated):
+    """Its mean says nothing about how many operations it causes; the share that is not zero does."""
+    run = make_evaluated()
+    rewrite(run, lambda document: arm_of(document)["layers"][0].update(input_rate=-0.0155, input_activity=0.98))
+    page = page_of(run)
+    _, first, *_ = page.table("genetic. Rate")
+    assert first[2:5] == ["real", "0.98", "98.0 %"]
+    assert "0.0155" not in page.text
+
+
+def arm_of(document):
+    return document["arms"][0]
 
 
 @pytest.mark.parametrize("arms", [("genetic",), ("genetic", "dense")])
@@ -338,7 +366,7 @@ def test_bars_of_energy_add_up_to_the_share_of_the_dense_network(shown):
         for row, share in zip(trace["y"], trace["x"], strict=True):
             drawn[row] = drawn.get(row, 0.0) + share
     assert drawn == {
-        f"{arm['arm']}\n{model.replace('_', ' ')}": pytest.approx(
+        f"{arm['arm']}\n{model.replace('_', ' ')}\n{energy(priced['picojoules'])}": pytest.approx(
             100 * priced["picojoules"] / priced["dense_picojoules"], rel=1e-4
         )
         for arm in document["arms"]
@@ -432,8 +460,39 @@ def test_differences_say_whether_they_are_significant(shown):
     assert found["Test accuracy"] == ["91.00 %", "96.00 % +5.00 ± 0.20 , significant"]
     assert found["Spikes per sample"] == ["1,234", "1,543 −12 ± 40, not significant"]
     assert found["Noisy accuracy"] == ["71.00 %", "76.00 % −3.00 ± 1.00 , significant"]
-    assert found["Energy, 45nm"] == ["110.0 nJ", "137.5 nJ +34.4 nJ ± 2.0 nJ , significant"]
+    assert found["Energy, 45nm"] == ["110.001 nJ", "137.501 nJ +34.375 ± 2.000 nJ , significant"]
     assert list(found)[-4:] == ["Energy, 45nm", "Energy, 45nm with encoding", "Energy, chip", "Energy, memory"]
+
+
+def test_what_generates_weights_is_compared_with_what_stores_them(make_evaluated):
+    """Whose energy by 45nm with encoding is that by 45nm: nothing is generated."""
+    run = make_evaluated(arms=("genetic", "dense"))
+
+    def store(document):
+        own, dense = document["arms"]
+        for one in (dense, *dense["seeds"]):
+            del one["energy"]["45nm_with_encoding"]
+        del dense["difference"]["energy.45nm_with_encoding"]
+        for seed, (first, second) in enumerate(zip(own["seeds"], dense["seeds"], strict=True)):
+            first["energy"]["45nm_with_encoding"] = 5000.0
+            second["energy"]["45nm"] = 5000.0 + 1000.0 * (seed + 1)
+
+    rewrite(run, store)
+    seeds = len(document_of(run)["arms"][0]["seeds"])
+    evaluation = read_evaluation(run.folder)[0]
+    differences = [1000.0 * (seed + 1) for seed in range(seeds)]
+    found = evaluation.arms[1].differences["energy.45nm_with_encoding"]
+    assert (found.mean, found.interval, found.seeds) == (fmean(differences), half_interval(differences), seeds)
+    assert evaluation.arms[1].value("energy.45nm_with_encoding") == evaluation.arms[1].value("energy.45nm")
+    _, *rows = page_of(run).table("Means over seeds; below them")
+    assert [row[0] for row in rows][-4:-2] == ["Energy, 45nm", "Energy, 45nm with encoding"]
+
+
+def test_counts_are_written_into_the_confusion_of_few_classes(shown):
+    page, document = shown(arms=("genetic",))
+    (trace,) = page.figures["confusion-0"]["data"]
+    counts = document["arms"][0]["confusion"]
+    assert trace["text"] == [[str(count) if count else "" for count in row] for row in counts]
 
 
 def test_less_is_better_of_all_but_accuracies(make_evaluated):
@@ -689,12 +748,13 @@ def test_amounts_are_never_written_with_an_exponent(value, text):
 
 
 def test_differences_have_a_sign_and_shares_are_in_points():
-    assert changed(PairedDifference(-0.0123, 0.004), "share") == "−1.23 ± 0.40"
-    assert changed(PairedDifference(0.0, None), "share") == "+0.00"
-    assert changed(PairedDifference(-1500.0, 20.0), "energy") == "−1.5 nJ ± 20.0 pJ"
-    assert changed(PairedDifference(70000.0, 1234.0), "count") == "+70,000 ± 1,234"
-    assert (PairedDifference(1.0, None).significant, PairedDifference(-2.0, 1.0).significant) == (None, True)
-    assert PairedDifference(-1.0, 1.0).significant is False
+    assert changed(PairedDifference(-0.0123, 0.004, 3), "share") == "−1.23 ± 0.40"
+    assert changed(PairedDifference(0.0, None, 1), "share") == "+0.00"
+    assert changed(PairedDifference(-1500.0, 20.0, 3), "energy") == "−1.500 ± 0.020 nJ"
+    assert changed(PairedDifference(70000.0, 1234.0, 3), "count") == "+70,000 ± 1,234"
+    assert (PairedDifference(1.0, None, 1).significant, PairedDifference(-2.0, 1.0, 3).significant) == (None, True)
+    assert PairedDifference(-1.0, 1.0, 3).significant is False
+    assert (PairedDifference(1.0, 0.0, 2).significant, PairedDifference(1.0, 0.0, 3).significant) == (False, True)
 
 
 def test_spreads_and_sentences():

@@ -10,14 +10,14 @@ from evospike.report.rank.facts import Difference
     ("picojoules", "text"),
     [
         (None, "–"),
-        (0.0, "0.0 pJ"),
-        (12.34, "12.3 pJ"),
-        (999.9, "999.9 pJ"),
-        (999.97, "1.0 nJ"),
-        (326_200.0, "326.2 nJ"),
-        (4.5e6, "4.5 µJ"),
-        (7.0e9, "7.0 mJ"),
-        (2.0e12, "2.0 J"),
+        (0.0, "0.000 pJ"),
+        (12.34, "12.340 pJ"),
+        (999.9, "999.900 pJ"),
+        (999.9996, "1.000 nJ"),
+        (326_200.0, "326.200 nJ"),
+        (4.5e6, "4.500 µJ"),
+        (7.0e9, "7.000 mJ"),
+        (2.0e12, "2.000 J"),
     ],
 )
 def test_energy_has_the_unit_that_suits_it(picojoules, text):

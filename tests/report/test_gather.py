@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tomllib
@@ -8,6 +7,7 @@ import tomllib
 import pytest
 
 from evospike.core.errors import RunError
+from evospike.jobs.folder import read_record, write_record
 from evospike.jobs.recipe import recipe_from_plain
 from evospike.report.facts import again, recipe_text
 from evospike.report.training.gather import gather
@@ -56,8 +56,8 @@ def test_the_command_runs_again_in_a_new_folder(make_run):
 
 def test_a_run_started_from_python_is_repeated_from_its_recipe(make_run):
     run = make_run("train")
-    record = json.loads((run.path / "run.json").read_text())
-    (run.path / "run.json").write_text(json.dumps({**record, "command": ["-q"]}))
+    record = read_record(run.path / "run.json")
+    write_record(run.path / "run.json", {**record, "command": ["-q"]})
     assert again(gather(run.folder)) == ("evospike train recipe.toml", True)
 
 
@@ -74,7 +74,7 @@ def test_any_text_survives_toml(text):
 @pytest.mark.parametrize("name", ["result.json", "plan.json", "final/dense-1/result.json"])
 def test_a_document_without_its_fields_is_refused_in_one_line(make_run, name):
     run = make_run()
-    (run.path / name).write_text("{}")
+    write_record(run.path / name, {})
     with pytest.raises(RunError, match=r"unexpected form \(KeyError: .* restore it or start a new run$"):
         gather(run.folder)
 

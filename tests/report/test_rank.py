@@ -8,6 +8,7 @@ import re
 import pytest
 
 from evospike.core.errors import RunError
+from evospike.jobs.folder import write_record
 from evospike.report.rank.charts import rank_charts
 from evospike.report.rank.facts import Difference, gather_ranking
 
@@ -50,7 +51,7 @@ def test_a_ranking_that_has_scored_nothing(make_ranking, parts):
 @pytest.mark.parametrize("content", [{}, {"scores": [{"score": "a", "tau": 1.0}]}, {"scores": [3]}])
 def test_a_result_without_its_fields_is_refused_in_one_line(make_ranking, content):
     run = make_ranking()
-    (run.path / "result.json").write_text(json.dumps(content))
+    write_record(run.path / "result.json", content)
     with pytest.raises(RunError, match=r"unexpected form .* restore it or start a new run$"):
         gather_ranking(run.folder)
 

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evospike.core.errors import RunError, SettingsError
-from evospike.core.files import write_json
 from evospike.core.statistics import half_interval
 from evospike.evolution.population import Candidate
 from evospike.evolution.records import Genotype, Request, Score
 from evospike.evolution.store import Store
+from evospike.jobs.folder import read_record, write_record
 from evospike.report.page import write_report
 from evospike.report.search.charts import plane_chart, search_charts
 from evospike.report.search.facts import front_of, gather_search, image_side, plane_objectives, term_of
@@ -88,7 +88,7 @@ def test_a_finished_search(make_search):
     assert [(c.genotype, c.score) for c in facts.candidates] == [(r.request.genotype, r.score) for r in recorded]
     assert (facts.chosen.generation, facts.chosen.index) == (winner["generation"], winner["candidate"])
     assert facts.finished
-    result = json.loads((run.path / "result.json").read_text())
+    result = read_record(run.path / "result.json")
     assert json.loads(facts.genome.to_json()) == result["winner"]["genome"]
     assert facts.failed == 6
     assert [len(generation.candidates) for generation in facts.generations] == [6, 6, 6]
@@ -141,14 +141,14 @@ def test_simulated_recordings_are_as_large_as_their_sensor(make_search):
 @pytest.mark.parametrize("content", [{}, {"winner": {}}, {"winner": 3}])
 def test_a_result_without_its_winner_is_refused_in_one_line(make_search, content):
     run = make_search()
-    (run.path / "result.json").write_text(json.dumps(content))
+    write_record(run.path / "result.json", content)
     with pytest.raises(RunError, match=r"unexpected form .* restore it or start a new run$"):
         gather_search(run.folder)
 
 
 def test_a_result_whose_genome_is_none_is_refused_in_one_line(make_search):
     run = make_search()
-    (run.path / "result.json").write_text(json.dumps({"winner": {"genome": {"format": 1, "cells": []}}}))
+    write_record(run.path / "result.json", {"winner": {"genome": {"format": 1, "cells": []}}})
     with pytest.raises(SettingsError, match=r"^genome: "):
         gather_search(run.folder)
 
@@ -182,7 +182,7 @@ def make_several(make_search):
         with Store.open(run.path / "study-1.sqlite") as store:
             store.record_value("winner", {"generation": 0, "candidate": 5, "genotype": genotypes[5].to_json()})
         fill(run, 2, 6, best=50.0)
-        result = json.loads((run.path / "result.json").read_text())
+        result = read_record(run.path / "result.json")
         seeds = [
             {"seed": 0, "score": 2000.5, "parameters": 9000, "operations": 70000, "firing_rate": 0.25},
             {"seed": 1, "score": 90001.5, "parameters": 7015, "operations": 80001, "firing_rate": 0.1},
@@ -192,7 +192,7 @@ def make_several(make_search):
         result |= {name: fmean(seed[name] for seed in seeds) for name in seeds[0] if name != "seed"}
         result |= {"score_std": stdev(scores), "interval": half_interval(scores), "winner_seed": 1, "seeds": seeds}
         result["winner"]["genome"] = json.loads(Space(run.recipe.space).genome(genotypes[5].values).to_json())
-        write_json(run.path / "result.json", result)
+        write_record(run.path / "result.json", result)
         return run
 
     return make
@@ -277,8 +277,8 @@ def test_the_page_of_one_search_has_no_table_of_seeds(make_search):
 @pytest.mark.parametrize("change", [{"winner_seed": 3}, {"seeds": []}, {"seeds": [{"score": 1.0}]}, {"seeds": 4}])
 def test_a_result_without_one_of_its_searches_is_refused_in_one_line(make_several, change):
     run = make_several()
-    result = json.loads((run.path / "result.json").read_text())
-    write_json(run.path / "result.json", result | change)
+    result = read_record(run.path / "result.json")
+    write_record(run.path / "result.json", result | change)
     with pytest.raises(RunError, match=r"unexpected form .* restore it or start a new run$"):
         gather_search(run.folder)
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evospike.core.errors import RunError
+from evospike.jobs.folder import read_record, write_record
 from evospike.report.training.charts import make_charts
 from evospike.report.training.connectivity import FAINTEST, LEVELS, SIDE, describe, draw_layer, levels
 from evospike.report.training.gather import gather
@@ -19,9 +20,9 @@ from evospike.report.training.structure_facts import LayerPicture, SparseLayer, 
 
 
 def rewrite(path, change):
-    content = json.loads(path.read_text())
+    content = read_record(path)
     change(content)
-    path.write_text(json.dumps(content))
+    write_record(path, content)
 
 
 def test_arms_say_how_much_of_them_exists(make_sparse):

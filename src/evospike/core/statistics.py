@@ -11,6 +11,9 @@ import numpy as np
 
 from evospike.core.settings import require
 
+_ROUNDING = 1e-9
+"""Share of a difference below which its interval is that of equal values, computed with rounding."""
+
 
 def deviation(values: Sequence[float]) -> float | None:
     """Sample standard deviation; None for fewer than two values."""
@@ -22,6 +25,20 @@ def half_interval(values: Sequence[float]) -> float | None:
     if len(values) < 2:
         return None
     return student_quantile(len(values) - 1) * stdev(values) / math.sqrt(len(values))
+
+
+def significant(difference: float, interval: float | None, count: int) -> bool | None:
+    """Whether the 95 % interval of a mean difference excludes 0; None where there is no interval.
+
+    interval: half its width. count: of the values it is from; of two independent groups, of the smaller. Two values
+    that agree have an interval of nothing, which is no evidence: accuracies come in steps of one sample, and two steps
+    are often alike by chance. Such a difference is not significant; three equal ones are.
+    """
+    if interval is None:
+        return None
+    if count < 3 and interval <= _ROUNDING * abs(difference):
+        return False
+    return abs(difference) > interval
 
 
 @cache

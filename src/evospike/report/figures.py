@@ -10,6 +10,7 @@ import html
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any
 
 SERIES = 6
@@ -128,6 +129,11 @@ def journey(what: str, values: Sequence[float | None]) -> str:
 def safe(text: str) -> str:
     """Text that plotly shows as it is."""
     return html.escape(str(text), quote=False)
+
+
+def in_lines(text: str, most: int = 14) -> str:
+    """A name beside an axis, in lines of at most so many characters."""
+    return "<br>".join(map(safe, wrap(text, most))) or safe(text)
 
 
 def short(value: float | None) -> float | None:

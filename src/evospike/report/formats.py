@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from evospike.core.units import energy_number, energy_text, energy_unit
 from evospike.report.evaluation.facts import Kind, PairedDifference, model_title
 from evospike.report.rank.facts import Difference, RankedScore
 from evospike.report.training.gather import Arm
@@ -60,21 +61,16 @@ def duration(seconds: float | None) -> str:
     if seconds is None:
         return "–"
     if seconds < 100:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.1f}\N{NO-BREAK SPACE}s"
     if seconds < 6000:
-        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
-    return f"{seconds / 3600:.1f} h"
+        minutes, rest = divmod(round(seconds), 60)
+        return f"{minutes}\N{NO-BREAK SPACE}min {rest}\N{NO-BREAK SPACE}s"
+    return f"{seconds / 3600:.1f}\N{NO-BREAK SPACE}h"
 
 
 def energy(picojoules: float | None) -> str:
-    """Energy in the unit that leaves one to three digits before the point."""
-    if picojoules is None:
-        return "–"
-    for unit in ("pJ", "nJ", "µJ", "mJ"):
-        if abs(picojoules) < 999.95:
-            return f"{picojoules:.1f} {unit}"
-        picojoules /= 1000
-    return f"{picojoules:.1f} J"
+    """Energy in its own unit."""
+    return "–" if picojoules is None else energy_text(picojoules)
 
 
 def size(number: float | None) -> str:
@@ -97,10 +93,20 @@ def measured(value: float | None, kind: Kind) -> str:
 
 def changed(difference: PairedDifference, kind: Kind) -> str:
     """A difference between two evaluated networks with half of its interval; of shares in points."""
-    factor, write = (100.0, "{:.2f}".format) if kind == "share" else (1.0, _WRITTEN[kind])
+    write, unit = _written_change(difference, kind)
     sign = "+" if difference.mean >= 0 else "−"
-    mean = f"{sign}{write(factor * abs(difference.mean))}"
-    return mean if difference.interval is None else f"{mean} ± {write(factor * difference.interval)}"
+    mean = f"{sign}{write(abs(difference.mean))}"
+    return f"{mean if difference.interval is None else f'{mean} ± {write(difference.interval)}'} {unit}".rstrip()
+
+
+def _written_change(difference: PairedDifference, kind: Kind) -> tuple[Callable[[float], str], str]:
+    """How both numbers of a difference are written, and the unit behind them."""
+    if kind == "share":
+        return lambda share: f"{100 * share:.2f}", ""
+    if kind == "energy":
+        unit = energy_unit([difference.mean, difference.interval])
+        return lambda picojoules: energy_number(picojoules, unit), unit.name
+    return _WRITTEN[kind], ""
 
 
 def signed(value: float) -> str:

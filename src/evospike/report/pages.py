@@ -46,6 +46,39 @@ GROWS: Mapping[str, str] = {
 """How positions are chosen where synapses grow."""
 
 
+ARMS: Mapping[str, str] = {
+    "genetic": "the recipe’s own encoding",
+    "sparse": "the recipe’s own network, rewired while it learns",
+    "dense": "trained with every weight stored",
+    "static": "the recipe’s own network under a first random graph that never changes",
+    "one-shot": "the recipe’s own network, trained with all synapses and then pruned by magnitude",
+    "random": "the same encoding from values of a standard normal, untuned",
+    "analytic": "the same encoding from values whose spreads follow from the shapes of the layers",
+    "low-rank": "the encoding without a gene matrix",
+    "svd": "the same encoding from a truncated singular value decomposition of the trained dense network",
+}
+"""What the networks of a run are, by their names."""
+
+MODES: Mapping[str, str] = {
+    "loss": "the loss alone",
+    "loss+temporal": "the loss and the temporal term",
+    "loss+entropy": "the loss and the entropy term",
+    "ste": "the loss, the temporal term and the entropy term",
+}
+"""What an evolution looks at."""
+
+ENCODINGS: Mapping[str, str] = {
+    "dense": "every weight is stored",
+    "edge": "a weight is made from the genes of the output and of the input it joins, and from one gene matrix for the "
+    "whole network",
+    "shared_tapG": "a weight is made from the genes of the neurons it joins, and a gene matrix for each tap of kernels",
+    "shared_tapE": "a weight is made from the genes of the neurons it joins, one set for each tap of a kernel, and one "
+    "gene matrix",
+    "low_rank": "a weight is made from the genes of the output and of the input it joins, without a gene matrix",
+}
+"""How weights come to be."""
+
+
 @dataclass(frozen=True)
 class Page:
     """template: its file. progress: how far an unfinished run is, empty for a finished one. names: what else the
@@ -71,6 +104,9 @@ def training_page(run: RunFolder) -> Page:
         "allocations": ALLOCATIONS,
         "prunes": PRUNES,
         "grows": GROWS,
+        "kinds": ARMS,
+        "modes": MODES,
+        "encodings": ENCODINGS,
         "evaluate": f"evospike evaluate {shlex.quote(facts.path)}",
     }
     if facts.evaluation is not None:

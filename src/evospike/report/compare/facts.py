@@ -13,7 +13,7 @@ from typing import Any
 from evospike.core.errors import RunError, SettingsError
 from evospike.jobs.folder import RunFolder, open_run
 from evospike.report.compare.quantities import Quantity, Value, cost, energy, percentage
-from evospike.report.evaluation.facts import ENERGY, EvaluatedArm, EvaluatedSeed, Robustness, model_title
+from evospike.report.evaluation.facts import ENERGY, EvaluatedArm, Robustness, model_title
 from evospike.report.facts import DataFacts, reading
 from evospike.report.training.gather import Arm, Training, TrainingFacts, gather
 
@@ -24,9 +24,6 @@ LONGEST = 22
 """Characters of a label beside a chart; the tables show it whole."""
 
 NOISY = "noisy_accuracy"
-
-PLAIN: Mapping[str, str] = {"45nm_with_encoding": "45nm"}
-"""Models that price only networks which generate weights, and the model that they come to for any other."""
 
 
 @dataclass(frozen=True)
@@ -255,15 +252,10 @@ def _numbers(run: ComparedRun, key: str) -> dict[int, float]:
     if run.evaluation is None:
         return {}
     found = {
-        seed.seed: _energy(seed, key.removeprefix(ENERGY)) if key.startswith(ENERGY) else seed.numbers[key]
+        seed.seed: seed.picojoules(key.removeprefix(ENERGY)) if key.startswith(ENERGY) else seed.numbers[key]
         for seed in run.evaluation.seeds
     }
     return {seed: value for seed, value in found.items() if value is not None}
-
-
-def _energy(seed: EvaluatedSeed, model: str) -> float | None:
-    """Picojoules of a seed under a model."""
-    return seed.energy.get(model, seed.energy.get(PLAIN.get(model, model)))
 
 
 def _accuracy(run: ComparedRun) -> Value:

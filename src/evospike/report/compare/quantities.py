@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
-from evospike.core.statistics import half_interval, welch_interval
+from evospike.core.statistics import half_interval, significant, welch_interval
+from evospike.core.units import energy_unit
 
 
 @dataclass(frozen=True)
@@ -31,18 +32,20 @@ class Change:
     """A run's mean minus the first run's.
 
     share: of the first run's mean, None where that is 0. interval: half of the 95 % interval, None where a run has one
-    seed. freedom: degrees of freedom of Welch's interval, None where seeds are paired.
+    seed. seeds: how many, of two independent runs of the one that has fewer. freedom: degrees of freedom of Welch's
+    interval, None where seeds are paired.
     """
 
     mean: float
     share: float | None
     interval: float | None
+    seeds: int
     freedom: float | None
 
     @property
     def significant(self) -> bool | None:
-        """Whether the interval leaves out zero; None where there is no interval."""
-        return None if self.interval is None else abs(self.mean) > self.interval
+        """Whether the interval speaks against zero; None where there is no interval."""
+        return significant(self.mean, self.interval, self.seeds)
 
     @property
     def share_text(self) -> str:
@@ -104,9 +107,10 @@ class Quantity:
         share = (value.mean - first.mean) / first.mean if first.mean else None
         if paired and first.seeds.keys() == value.seeds.keys():
             differences = [value.seeds[seed] - own for seed, own in first.seeds.items()]
-            return Change(fmean(differences), share, half_interval(differences), None)
+            return Change(fmean(differences), share, half_interval(differences), len(differences), None)
         interval, freedom = welch_interval(list(first.seeds.values()), list(value.seeds.values())) or (None, None)
-        return Change(value.mean - first.mean, share, interval, freedom)
+        fewer = min(len(first.seeds), len(value.seeds))
+        return Change(value.mean - first.mean, share, interval, fewer, freedom)
 
     def better(self, change: Change | None) -> bool | None:
         """Whether a run is better than the first; None where no way is, or the difference is not significant."""
@@ -149,13 +153,9 @@ def cost(key: str, title: str, values: tuple[Value | None, ...]) -> Quantity:
 
 
 def energy(key: str, title: str, values: tuple[Value | None, ...]) -> Quantity:
-    """Of energies in picojoules, in the unit that leaves one to three digits before the point of the largest."""
-    factor = 1.0
-    for unit in ("pJ", "nJ", "µJ", "mJ"):
-        if factor * _largest(values) < 999.95:
-            return Quantity(key, title, unit, factor, _digits(values, factor), "less", values)
-        factor /= 1000
-    return Quantity(key, title, "J", factor, _digits(values, factor), "less", values)
+    """Of energies in picojoules, in the unit of the largest."""
+    unit = energy_unit([_largest(values)])
+    return Quantity(key, title, unit.name, 1 / unit.size, _digits(values, 1 / unit.size), "less", values)
 
 
 def _largest(values: tuple[Value | None, ...]) -> float:

@@ -27,6 +27,12 @@ HATCHED = {"shape": "/", "fgcolor": "@surface", "fillmode": "overlay", "solidity
 SCALE = [[0.0, "@rank2"], [0.5, "@rank1"], [1.0, "@rank0"]]
 """From little to much."""
 
+RARE = [[0.0, "@surface"], [1e-9, "@rank2"], [0.1, "@rank1"], [1.0, "@rank0"]]
+"""The same, with most of the colours for the tenth that is least: errors are rare."""
+
+WRITTEN = 12
+"""Up to so many classes the counts of a confusion are written into it."""
+
 
 def evaluation_charts(evaluation: Evaluation, arms: Sequence[str]) -> dict[str, Chart]:
     """Every chart that the evaluation has data for, by name. arms: those of the whole page, which give the colours."""
@@ -85,7 +91,7 @@ def energy_chart(evaluation: Evaluation) -> Chart:
     """Energy under every model, by what it is spent on, as a share of the dense network's under the same model."""
     several = len(evaluation.arms) > 1
     rows = [
-        (f"{arm.name}\n{model_title(one.model)}" if several else model_title(one.model), one)
+        ("\n".join([*([arm.name] if several else []), model_title(one.model), energy(one.picojoules)]), one)
         for model in evaluation.models
         for arm in evaluation.arms
         for one in arm.energies
@@ -95,13 +101,11 @@ def energy_chart(evaluation: Evaluation) -> Chart:
     data = [_spent(part, place, rows) for place, part in enumerate(names)]
     most = max((100 * one.picojoules / one.dense_picojoules for _, one in rows), default=0.0)
     axes = {
-        "xaxis": {**axis_of("% of dense"), "range": [0, 1.06 * max(most, 100)]},
+        "xaxis": {**axis_of("% of its dense twin"), "range": [0, 1.06 * max(most, 100)]},
         "yaxis": _rows([row for row, _ in rows]),
     }
-    parts = [
-        f"{_one_line(row)} {energy(one.picojoules)}, {percent(one.share)} of the dense network’s" for row, one in rows
-    ]
-    layout = plain_layout(90 + 20 * len(names) + (44 if several else 34) * len(rows), **axes)
+    parts = [f"{_one_line(row)}, {percent(one.share)} of its dense twin’s" for row, one in rows]
+    layout = plain_layout(90 + 20 * len(names) + (60 if several else 44) * len(rows), **axes)
     layout = {**layout, "barmode": "stack", "bargap": 0.35, "shapes": [_upright(100.0)]}
     layout["legend"] = {**layout["legend"], "traceorder": "normal"}
     return Chart("energy", f"Energy per sample by model: {'; '.join(parts)}.", tuple(data), layout)
@@ -140,6 +144,9 @@ def confusion_chart(arm: EvaluatedArm, place: int, classes: Sequence[str]) -> Ch
         **_field(classes, classes, shares),
         "zmin": 0.0,
         "zmax": 100.0,
+        "colorscale": RARE,
+        "text": [[str(cell) if cell and len(classes) <= WRITTEN else "" for cell in row] for row in arm.confusion],
+        "texttemplate": "%{text}",
         "customdata": [list(row) for row in arm.confusion],
         "hovertemplate": "is %{y}, answered %{x}<br>%{customdata}, %{z:.3g} % of its class<extra></extra>",
         "colorbar": {**_BAR, "ticksuffix": " %"},
@@ -165,7 +172,7 @@ def robustness_chart(place: int, name: str, unit: str, arms: Sequence[EvaluatedA
                 data += _band_and_line(arm.name, curve, looks[arm.name], alone=len(arms) == 1)
                 parts.append(f"{arm.name} from {percent(curve.mean[0], 2)} to {percent(curve.mean[-1], 2)}")
                 marks |= set(curve.strengths)
-                falling = falling or _falls(curve)
+                falling = falling or curve.falls
     few = {"tickvals": sorted(marks)} if len(marks) <= 8 else {}
     axes = {
         "xaxis": {**axis_of(unit), **({"type": "category"} if falling else few)},
@@ -177,7 +184,7 @@ def robustness_chart(place: int, name: str, unit: str, arms: Sequence[EvaluatedA
 
 def _band_and_line(arm: str, curve: Curve, place: int, *, alone: bool) -> list[Plain]:
     colour, dash = _colour(place), DASHES[place % len(DASHES)]
-    x: list[float | str] = [f"{one:g}" for one in curve.strengths] if _falls(curve) else list(curve.strengths)
+    x: list[float | str] = [f"{one:g}" for one in curve.strengths] if curve.falls else list(curve.strengths)
     spread = [value or 0.0 for value in curve.std]
     upper = [short(100 * (mean + std)) for mean, std in zip(curve.mean, spread, strict=True)]
     lower = [short(100 * (mean - std)) for mean, std in zip(curve.mean, spread, strict=True)]
@@ -205,11 +212,6 @@ def _band_and_line(arm: str, curve: Curve, place: int, *, alone: bool) -> list[P
         "showlegend": not alone,
     }
     return [band, line] if any(spread) else [line]
-
-
-def _falls(curve: Curve) -> bool:
-    """Whether the smaller number is the stronger change, as with bits; they are then set one beside the other."""
-    return curve.strengths[0] > curve.strengths[-1]
 
 
 def _work(arm: EvaluatedArm, place: int, *, alone: bool) -> list[Plain]:
@@ -251,7 +253,7 @@ def _spent(part: str, place: int, rows: Sequence[tuple[str, Energy]]) -> Plain:
         "x": [short(100 * spent / one.dense_picojoules) for _, one, spent in priced],
         "hovertext": [
             f"{safe(_one_line(row))}<br>{safe(part)}: {energy(spent)} by {safe(model_title(one.model))}<br>"
-            f"{percent(spent / one.dense_picojoules)} of what the dense network takes"
+            f"{percent(spent / one.dense_picojoules)} of what its dense twin takes"
             for row, one, spent in priced
         ],
     }
@@ -261,7 +263,7 @@ def _work_label(arm: str, layer: CostedLayer, kind: str) -> str:
     lines = [
         f"{arm}, {layer.name}",
         f"{amount(layer.effective)} {kind}",
-        f"input: {layer.input_kind}, rate {number(layer.input_rate)}",
+        f"input: {layer.input_kind}, rate {number(layer.rate)}",
         f"density {percent(layer.density)}, {number(layer.passes)} of {count(layer.dense_macs)} dense",
     ]
     if layer.encoding is not None:

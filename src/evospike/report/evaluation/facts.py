@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, TypeVar
+
+from evospike.core.statistics import significant
 
 Kind = Literal["share", "number", "count", "bytes", "energy"]
 """How a number is written: as per cent, with some digits, as a whole number, in units of bytes or of energy."""
@@ -62,6 +65,9 @@ SEED_MEASURES = (
 )
 """What is told of every seed."""
 
+PLAIN: Mapping[str, str] = MappingProxyType({"45nm_with_encoding": "45nm"})
+"""Models that price only networks which generate weights, and the model that they come to for any other."""
+
 ENERGY = "energy."
 """Begins the name of an energy among the differences; the model follows."""
 
@@ -69,15 +75,16 @@ ENERGY = "energy."
 @dataclass(frozen=True)
 class PairedDifference:
     """Mean over paired seeds of a network's number minus the first network's. interval: half of the 95 % interval,
-    None with one seed."""
+    None with one seed. seeds: how many."""
 
     mean: float
     interval: float | None
+    seeds: int
 
     @property
     def significant(self) -> bool | None:
-        """Whether the interval leaves out zero; None where there is no interval."""
-        return None if self.interval is None else abs(self.mean) > self.interval
+        """Whether the interval speaks against zero; None where there is no interval."""
+        return significant(self.mean, self.interval, self.seeds)
 
 
 @dataclass(frozen=True)
@@ -110,8 +117,13 @@ class CostedLayer:
 
     @property
     def accumulates(self) -> bool:
-        """Whether its operations are accumulates; else they are multiply-accumulates."""
+        """Whether its operations are accumulates; else, those on whole numbers too, they are multiply-accumulates."""
         return self.input_kind == "binary"
+
+    @property
+    def rate(self) -> float:
+        """Mean of what enters; of real values, whose mean may be negative, the share that is not zero."""
+        return self.input_activity if self.input_kind == "real" else self.input_rate
 
 
 @dataclass(frozen=True)
@@ -156,6 +168,13 @@ class BreakEven:
     bits: float
     assumptions: str
 
+    @property
+    def verdict(self) -> str:
+        """`none` or `always` where no rate is the break-even; one above a spike per unit and step is not."""
+        if self.firing_rate is None:
+            return "none"
+        return "always" if self.firing_rate > 1 else ""
+
 
 Priced = TypeVar("Priced", Energy, BreakEven)
 
@@ -169,6 +188,11 @@ class Curve:
     strengths: tuple[float, ...]
     mean: tuple[float, ...]
     std: tuple[float | None, ...]
+
+    @property
+    def falls(self) -> bool:
+        """Whether the smaller number is the stronger change, as with bits; they are then set one beside the other."""
+        return self.strengths[0] > self.strengths[-1]
 
 
 @dataclass(frozen=True)
@@ -197,6 +221,10 @@ class EvaluatedSeed:
     numbers: Mapping[str, float | None]
     energy: Mapping[str, float]
 
+    def picojoules(self, model: str) -> float | None:
+        """Its energy by a model, or by the one that this comes to for a network that stores its weights."""
+        return self.energy.get(model, self.energy.get(PLAIN.get(model, model)))
+
 
 @dataclass(frozen=True)
 class EvaluatedArm:
@@ -220,10 +248,17 @@ class EvaluatedArm:
     def value(self, key: str) -> float | None:
         """A number by its name among the differences."""
         if key.startswith(ENERGY):
-            return next((e.picojoules for e in self.energies if e.model == key.removeprefix(ENERGY)), None)
+            model = key.removeprefix(ENERGY)
+            prices = {one.model: one.picojoules for one in self.energies}
+            return prices.get(model, prices.get(PLAIN.get(model, model)))
         if key == "noisy_accuracy":
             return None if self.robustness is None else self.robustness.noisy
         return self.numbers[key]
+
+    @property
+    def reading_values(self) -> tuple[str, ...]:
+        """Layers that read real values in more than one pass."""
+        return tuple(layer.name for layer in self.layers if layer.input_kind == "real" and layer.passes > 1)
 
     def mistakes(self, most: int) -> list[tuple[int, int, int]]:
         """The most frequent errors: true class, answer, and how often."""
@@ -249,12 +284,19 @@ class Evaluation:
         """The numbers whose differences to the first network are known."""
         labels = {measure.key: measure for measure in (*SEED_MEASURES, *MEASURES)}
         keys = dict.fromkeys(key for arm in self.arms for key in arm.differences)
-        return tuple(_energy_measure(key) if key.startswith(ENERGY) else labels[key] for key in keys)
+        energies = (ENERGY + model for model in self.models if ENERGY + model in keys)
+        plain = (labels[key] for key in keys if not key.startswith(ENERGY))
+        return (*plain, *map(_energy_measure, energies))
 
     @property
     def energies(self) -> tuple[Energy, ...]:
         """One price by every model that priced a network, of the first network that it priced."""
         return _first_of_each_model(one for arm in self.arms for one in arm.energies)
+
+    @property
+    def unbroken(self) -> bool:
+        """Whether a network is dearer than its quantised one at any rate."""
+        return any(one.verdict == "none" for arm in self.arms for one in arm.break_evens)
 
     @property
     def break_evens(self) -> tuple[BreakEven, ...]:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from statistics import fmean
 from typing import Any
 
 from evospike.core.errors import RunError
+from evospike.core.statistics import half_interval
 from evospike.jobs.evaluation_document import FILE, stored_evaluation
 from evospike.jobs.folder import RunFolder
 from evospike.report.evaluation.facts import (
+    ENERGY,
     MEASURES,
+    PLAIN,
     SEED_MEASURES,
     BreakEven,
     CostedLayer,
@@ -48,7 +53,22 @@ def _evaluation(document: Mapping[str, Any]) -> Evaluation:
     arms = tuple(_arm(arm, len(classes)) for arm in document["arms"])
     if not arms:
         raise ValueError("no network was evaluated")
-    return Evaluation(classes, _number(document["wall_seconds"]), arms)
+    first, *others = arms
+    compared = (replace(arm, differences={**arm.differences, **_as_stored(first, arm)}) for arm in others)
+    return Evaluation(classes, _number(document["wall_seconds"]), (first, *compared))
+
+
+def _as_stored(first: EvaluatedArm, arm: EvaluatedArm) -> dict[str, PairedDifference]:
+    """Differences by models that price only one of two networks, the other one as what it comes to there."""
+    found = {}
+    for model in PLAIN:
+        own = {seed.seed: seed.picojoules(model) for seed in first.seeds}
+        pairs = [(own.get(seed.seed), seed.picojoules(model)) for seed in arm.seeds]
+        known = [theirs - ours for ours, theirs in pairs if ours is not None and theirs is not None]
+        priced = sum(model in one.energy for one in (*first.seeds, *arm.seeds))
+        if known and len(known) == len(own) == len(arm.seeds) == priced:
+            found[ENERGY + model] = PairedDifference(fmean(known), half_interval(known), len(known))
+    return found
 
 
 def _arm(arm: Mapping[str, Any], classes: int) -> EvaluatedArm:
@@ -72,7 +92,7 @@ def _arm(arm: Mapping[str, Any], classes: int) -> EvaluatedArm:
         neurons=neurons,
         robustness=None if arm["robustness"] is None else _robustness(arm["robustness"]),
         seeds=tuple(map(_seed, arm["seeds"])),
-        differences={str(key): _difference(row) for key, row in arm.get("difference", {}).items()},
+        differences={str(key): _difference(row, len(arm["seeds"])) for key, row in arm.get("difference", {}).items()},
     )
 
 
@@ -155,8 +175,8 @@ def _seed(row: Mapping[str, Any]) -> EvaluatedSeed:
     )
 
 
-def _difference(row: Mapping[str, Any]) -> PairedDifference:
-    return PairedDifference(_number(row["mean"]), _maybe(row["interval"]))
+def _difference(row: Mapping[str, Any], seeds: int) -> PairedDifference:
+    return PairedDifference(_number(row["mean"]), _maybe(row["interval"]), seeds)
 
 
 def _number(value: Any) -> float:

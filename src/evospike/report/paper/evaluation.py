@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from textwrap import fill as wrap_text
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from evospike.core.units import energy_unit
 from evospike.report.evaluation.facts import CostedLayer, Curve, EvaluatedArm, Evaluation, model_title
 from evospike.report.paper.figures import name_rows
 from evospike.report.paper.style import (
+    CHARACTERS_PER_INCH,
     COLUMN,
     PAGE,
     TEXT,
@@ -24,7 +27,6 @@ from evospike.report.paper.style import (
     share_legend,
     whole_numbers,
 )
-from evospike.report.paper.text import energy_unit
 
 _WRITTEN, _NAMED = 12, 24
 """Up to so many classes, the numbers of a confusion matrix are written into it; its classes are named."""
@@ -136,13 +138,16 @@ def robustness_figure(evaluation: Evaluation, styles: Mapping[str, Look]) -> Fig
         return None
     columns = min(len(kinds), 3)
     rows = math.ceil(len(kinds) / columns)
-    figure, panels = new_figure(COLUMN if columns == 1 else PAGE, 1.9 * rows + 0.4, rows, columns)
+    width = COLUMN if columns == 1 else PAGE
+    across = int(CHARACTERS_PER_INCH * (width / columns - 0.4))
+    figure, panels = new_figure(width, 2.05 * rows + 0.4, rows, columns)
     for number, (axes, (kind, unit)) in enumerate(zip(panels, kinds, strict=False)):
         for k, arm in enumerate(evaluation.arms):
             for curve in arm.robustness.curves if arm.robustness else ():
                 if (curve.name, curve.unit) == (kind, unit):
                     _robustness_curve(axes, curve, arm.name, styles[arm.name], f"robustness-{number}-{k}")
-        axes.set_xlabel(plain_text(_strength_name(kind, unit), 60))
+        axes.set_xlabel(_strength_name(kind, unit, across))
+        axes.set_ylim(0, 102)
         if number % columns == 0:
             axes.set_ylabel("accuracy (%)")
     for axes in panels[len(kinds) :]:
@@ -151,11 +156,14 @@ def robustness_figure(evaluation: Evaluation, styles: Mapping[str, Look]) -> Fig
     return figure
 
 
-def _strength_name(kind: str, unit: str) -> str:
-    """What an axis of strengths is called, such as: noise (share of the input's norm)."""
+def _strength_name(kind: str, unit: str, most: int) -> str:
+    """What an axis of strengths is called, such as: noise (share of the input's norm); in lines of so many letters."""
+    kind, unit = plain_text(kind), plain_text(unit)
     if unit in kind.split():
-        return kind
-    return f"{kind} ({f'share {unit}' if unit.startswith('of ') else unit})"
+        return wrap_text(kind, most)
+    bracket = f"({f'share {unit}' if unit.startswith('of ') else unit})"
+    whole = f"{kind} {bracket}"
+    return whole if len(whole) <= most else f"{wrap_text(kind, most)}\n{wrap_text(bracket, most)}"
 
 
 def _energy_panel(axes: Axes, arms: Sequence[EvaluatedArm], model: str, parts: Sequence[str], gid: str) -> None:
@@ -197,7 +205,8 @@ def _write_counts(axes: Axes, counts: Sequence[Sequence[int]], shares: Sequence[
 
 
 def _robustness_curve(axes: Axes, curve: Curve, arm: str, look: Look, gid: str) -> None:
-    strengths, mean = curve.strengths, [100 * value for value in curve.mean]
+    strengths = range(len(curve.strengths)) if curve.falls else curve.strengths
+    mean = [100 * value for value in curve.mean]
     spread = [100 * (value or 0.0) for value in curve.std]
     if any(spread):
         low = [value - width for value, width in zip(mean, spread, strict=True)]
@@ -208,5 +217,5 @@ def _robustness_curve(axes: Axes, curve: Curve, arm: str, look: Look, gid: str) 
         strengths, mean, color=look.colour, linestyle=look.dash, marker=look.marker, ms=3, label=plain_text(arm)
     )
     line.set_gid(gid)
-    if len(strengths) <= 4:
-        axes.set_xticks(strengths, [f"{strength:g}" for strength in strengths])
+    if curve.falls or len(strengths) <= 4:
+        axes.set_xticks(strengths, [f"{strength:g}" for strength in curve.strengths])

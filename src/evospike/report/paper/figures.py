@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
-from matplotlib.transforms import Transform, offset_copy
 
 from evospike.report.paper.style import (
     COLUMN,
@@ -30,8 +29,8 @@ from evospike.report.training.training_charts import by_arm, curve_of, mean_curv
 _WIDE_RANGE = 20
 """Networks whose sizes differ by more than this factor stand on a logarithmic axis."""
 
-_APART = 7.0
-"""Points between networks of equal size."""
+_NESTED = 2.5
+"""Points by which the ends of a bar reach beyond those of the next network of equal size, drawn over it."""
 
 
 def training_figures(facts: TrainingFacts) -> dict[str, Figure]:
@@ -55,7 +54,11 @@ def arm_looks(facts: TrainingFacts) -> dict[str, Look]:
 
 
 def accuracy_figure(facts: TrainingFacts, styles: Mapping[str, Look]) -> Figure | None:
-    """Test accuracy of every network against its parameters, those that exist: mean, 95 % interval, and each seed."""
+    """Test accuracy of every network against its parameters, those that exist: mean, 95 % interval, and each seed.
+
+    Networks of equal size stand one over the other, the ends of the later bars narrower: what is moved
+    aside would be read as of another size.
+    """
     if not facts.arms:
         return None
     figure, (axes,) = new_figure(COLUMN, 2.5)
@@ -66,11 +69,9 @@ def accuracy_figure(facts: TrainingFacts, styles: Mapping[str, Look]) -> Figure 
     else:
         axes.xaxis.set_major_locator(MaxNLocator(5))
     count_ticks(axes.xaxis)
-    _set_limits(axes, facts.arms, sizes)
+    axes.margins(0.15, 0.08)
     for k, arm in enumerate(facts.arms):
-        place = sizes[:k].count(sizes[k]) - (sizes.count(sizes[k]) - 1) / 2
-        moved = offset_copy(axes.transData, fig=figure, x=place * _APART, units="points")
-        _arm_point(axes, arm, sizes[k], styles[arm.name], moved, f"arm-{k}")
+        _arm_point(axes, arm, sizes[k], styles[arm.name], sizes[k + 1 :].count(sizes[k]), f"arm-{k}")
     axes.set_xlabel("parameters that exist" if facts.sparse else "parameters")
     axes.set_ylabel("test accuracy (%)")
     share_legend(figure, axes)
@@ -155,26 +156,16 @@ def name_rows(axes: Axes, names: Sequence[str]) -> None:
     axes.tick_params(axis="y", length=0)
 
 
-def _set_limits(axes: Axes, arms: Sequence[Arm], sizes: Sequence[int]) -> None:
-    """Limits that hold every seed and interval: what is moved aside does not set them itself."""
-    for arm, size in zip(arms, sizes, strict=True):
-        below, above = _interval(arm)
-        heights = [arm.test_accuracy - below, arm.test_accuracy + above, *arm.seeds]
-        axes.update_datalim([(size, 100 * height) for height in heights])
-    axes.margins(0.15, 0.08)
-    axes.autoscale_view()
-    axes.autoscale(enable=False)
-
-
 def _interval(arm: Arm) -> tuple[float, float]:
     """How far the interval reaches below and above the mean; no accuracy is less than 0 or more than 1."""
     half = arm.interval or 0.0
     return min(half, arm.test_accuracy), min(half, 1 - arm.test_accuracy)
 
 
-def _arm_point(axes: Axes, arm: Arm, size: int, look: Look, moved: Transform, gid: str) -> None:
+def _arm_point(axes: Axes, arm: Arm, size: int, look: Look, above: int, gid: str) -> None:
+    """One network. above: how many of equal size are drawn over it."""
     accuracies = [100 * value for value in arm.seeds]
-    (seeds,) = axes.plot([size] * len(accuracies), accuracies, "_", color=look.colour, alpha=0.6, transform=moved)
+    (seeds,) = axes.plot([size] * len(accuracies), accuracies, "_", color=look.colour, alpha=0.6)
     seeds.set_gid(f"{gid}-seeds")
     ends = [[100 * end] for end in _interval(arm)]
     drawn = axes.errorbar(
@@ -183,8 +174,11 @@ def _arm_point(axes: Axes, arm: Arm, size: int, look: Look, moved: Transform, gi
         yerr=None if arm.interval is None else ends,
         fmt=look.marker,
         color=look.colour,
+        markeredgecolor="white",
+        markeredgewidth=0.4,
+        elinewidth=1.0,
+        capsize=_NESTED * (1 + above),
         label=plain_text(arm.name),
-        transform=moved,
     )
     drawn.lines[0].set_gid(gid)
 

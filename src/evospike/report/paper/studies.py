@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import fmean
 
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -52,9 +51,12 @@ def rank_figures(facts: RankFacts) -> dict[str, Figure]:
 
 
 def evolution_figure(history: History) -> Figure:
-    """Best and mean fitness by generation, and the candidates by what is varied, coloured by generation."""
+    """Loss by generation, and the candidates by what is varied, coloured by generation.
+
+    The loss, and not the fitness: its weights change with the generation, so that it does not compare across them.
+    """
     figure, (left, right) = new_figure(PAGE, 2.6 + 0.12 * max(len(history.labels) - 4, 0), columns=2)
-    _fitness(left, history)
+    _losses(left, history)
     _varied(figure, right, history)
     return figure
 
@@ -127,17 +129,16 @@ def _explain(axes: Axes, scores: Sequence[RankedScore]) -> None:
         axes.plot([], [], "s", color=COLOURS[1], markerfacecolor="white", label="controls, which look at no spike")
 
 
-def _fitness(axes: Axes, history: History) -> None:
-    known = {
-        generation.number + 1: [c.fitness for c in generation.candidates if c.fitness is not None]
-        for generation in history.generations
-    }
-    known = {number: values for number, values in known.items() if values}
-    _dots(axes, [(float(n), value) for n, values in known.items() for value in values], "candidates", "fitness")
-    _journey(axes, list(known), [fmean(values) for values in known.values()], "mean", 0)
-    _journey(axes, list(known), [min(values) for values in known.values()], "best", 1)
+def _losses(axes: Axes, history: History) -> None:
+    """Every usable candidate, and the median and the least of each generation."""
+    term = history.generations[0].loss_term
+    known = [generation for generation in history.generations if generation.measured(term)]
+    _dots(axes, [(g.number + 1.0, value) for g in known for value in g.measured(term)], "candidates", "losses")
+    numbers = [generation.number + 1 for generation in known]
+    _journey(axes, numbers, [_known(generation.median_of(term)) for generation in known], "median", 0)
+    _journey(axes, numbers, [_known(generation.best_loss) for generation in known], "best", 1)
     axes.set_xlabel("generation")
-    axes.set_ylabel("fitness F (lower is better)")
+    axes.set_ylabel(f"{history.settings.loss_from} loss (lower is better)")
     whole_numbers(axes)
     axes.legend()
 

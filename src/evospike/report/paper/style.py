@@ -32,8 +32,8 @@ COLOURS = ("#0a66a8", "#c2500a", "#008060", "#a8437f", "#8a6400", "#5a5fc7")
 
 TEXT, MUTED, GRID, BAD, WINNER = "#1b2430", "#55606e", "#e6eaef", "#c23b00", "#d0316f"
 
-_CHARACTERS_PER_INCH, _CHARACTERS_OF_HANDLE = 17, 6
-"""About how wide the text of a legend is, and what stands before each of its names."""
+CHARACTERS_PER_INCH, CHARACTERS_OF_HANDLE = 17, 6
+"""About how wide text is, and what stands before each name of a legend."""
 
 MARKERS = ("o", "s", "D", "^", "p")
 
@@ -127,8 +127,8 @@ def share_legend(figure: Figure, axes: Axes) -> None:
 
 def legend_above(figure: Figure, handles: Sequence[Artist], names: Sequence[str]) -> None:
     """A legend above all axes, in as many columns as its names leave room for."""
-    room = figure.get_figwidth() * _CHARACTERS_PER_INCH
-    widths = [len(name) + _CHARACTERS_OF_HANDLE for name in names]
+    room = figure.get_figwidth() * CHARACTERS_PER_INCH
+    widths = [len(name) + CHARACTERS_OF_HANDLE for name in names]
     columns = len(names) if sum(widths) <= room else max(int(room // max(widths)), 1)
     figure.legend(handles, names, loc="outside upper center", ncols=columns)
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from evospike.core.units import Unit
 
 MISSING = "--"
-
-_ENERGIES = ("pJ", "nJ", "µJ", "mJ", "J")
 
 _TEX = {
     "\\": r"\textbackslash{}",
@@ -38,25 +37,6 @@ _MELTING = re.compile(r"([-'])(?=\1)")
 """Two of these side by side would become another character."""
 
 _MARKDOWN = re.compile(r"[\\`*_\[\]<>|~$&#!]")
-
-
-@dataclass(frozen=True)
-class Unit:
-    """size: how many of what was measured it holds."""
-
-    name: str
-    size: float
-
-    def of(self, value: float) -> float:
-        """A measured value in this unit."""
-        return value / self.size
-
-
-def energy_unit(picojoules: Iterable[float | None]) -> Unit:
-    """The largest unit in which the largest of these energies is at least 1."""
-    largest = max((abs(value) for value in picojoules if value is not None), default=0.0)
-    power = sum(largest >= 1000.0**k for k in range(1, len(_ENERGIES)))
-    return Unit(_ENERGIES[power], 1000.0**power)
 
 
 def count_unit(values: Iterable[float | None]) -> Unit:

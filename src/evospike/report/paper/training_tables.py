@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from evospike.core.statistics import half_interval
+from evospike.core.units import energy_number, energy_unit
 from evospike.report.evaluation.facts import ENERGY, EvaluatedArm, Evaluation, model_title
 from evospike.report.paper.tables import Cell, Column, Table, counts, data_name, words
-from evospike.report.paper.text import count_text, count_unit, energy_unit, number_text, share_text
+from evospike.report.paper.text import count_text, count_unit, number_text, share_text
 from evospike.report.training.gather import Arm, TrainingFacts
 
 
@@ -96,7 +97,8 @@ def costs_table(arms: Sequence[EvaluatedArm]) -> Table:
     )
     notes = (
         "Per sample, mean over test samples and seeds. SOPs: synaptic operations. AC: effective accumulates of layers "
-        "that read spikes. MAC: effective multiply-accumulates of all others.",
+        "that read spikes. MAC: effective multiply-accumulates of all others; those on whole numbers are accumulates "
+        "to the energy models.",
     )
     return Table("costs", "Activity and operations of a sample.", columns, notes)
 
@@ -114,15 +116,15 @@ def energy_table(evaluation: Evaluation) -> Table:
         words("Energy model", [model_title(energy.model) for _, energy in rows]),
         words("Method", [arm.name for arm, _ in rows]),
         Column("Energy", [_energy_text(evaluation, energy.model, energy.picojoules) for _, energy in rows]),
-        Column("Dense", [_energy_text(evaluation, energy.model, energy.dense_picojoules) for _, energy in rows]),
-        Column("Of dense (%)", [share_text(energy.share, digits=1) for _, energy in rows]),
-        Column("Break-even rate", [number_text(_break_even_rate(arm, energy.model)) for arm, energy in rows]),
+        Column("Dense twin", [_energy_text(evaluation, energy.model, energy.dense_picojoules) for _, energy in rows]),
+        Column("Of its twin (%)", [share_text(energy.share, digits=1) for _, energy in rows]),
+        Column("Break-even rate", [_break_even_text(arm, energy.model) for arm, energy in rows]),
     )
     known = {energy.model: energy for _, energy in rows}
     even = {one.model: one.assumptions for arm in evaluation.arms for one in arm.break_evens}
     notes = (
-        "Per sample. Dense: the same network with all synapses and stored weights. Break-even rate: spikes per unit "
-        "and step at which a quantised network costs as much.",
+        "Per sample. Dense twin: the same network with all synapses and stored weights. Break-even rate: spikes per "
+        "unit and step at which a quantised network costs as much; always: it costs more at every rate; none: at none.",
         *(f"{model_title(model)}: {energy.assumptions}. Source: {energy.source}." for model, energy in known.items()),
         *(f"Break-even by {model_title(model)}: {text}." for model, text in even.items()),
     )
@@ -137,12 +139,15 @@ def layers_table(arm: EvaluatedArm) -> Table:
     columns = (
         words("Layer", [layer.name for layer in layers]),
         words("Input", [layer.input_kind for layer in layers]),
-        Column("Input rate", [number_text(layer.input_rate) for layer in layers]),
+        Column("Input rate", [number_text(layer.rate) for layer in layers]),
         Column("Density (%)", [share_text(layer.density) for layer in layers]),
         Column("AC", [count_text(value, count_unit(())) for value in spiking]),
         Column("MAC", [count_text(value, count_unit(())) for value in others]),
     )
-    notes = ("Effective operations per sample, mean over test samples and seeds; generated weights as if formed.",)
+    notes = (
+        "Effective operations per sample, mean over test samples and seeds; generated weights as if formed. Input "
+        "rate: mean of what enters, of real values the share that is not zero.",
+    )
     return Table("layers", f"Layers of the {arm.name} network.", columns, notes)
 
 
@@ -167,7 +172,7 @@ def robustness_table(arms: Sequence[EvaluatedArm]) -> Table:
 def _energy_column(arms: Sequence[EvaluatedArm | None], model: str) -> Column:
     values = [None if arm is None else arm.value(ENERGY + model) for arm in arms]
     unit = energy_unit(values)
-    cells = [None if value is None else number_text(unit.of(value)) for value in values]
+    cells = [None if value is None else energy_number(value, unit) for value in values]
     return Column(f"Energy, {model_title(model)} ({unit.name})", cells)
 
 
@@ -175,15 +180,16 @@ def _energy_text(evaluation: Evaluation, model: str, picojoules: float) -> str:
     """An energy in the unit of its model's largest."""
     priced = [energy for arm in evaluation.arms for energy in arm.energies if energy.model == model]
     unit = energy_unit(value for energy in priced for value in (energy.picojoules, energy.dense_picojoules))
-    return f"{number_text(unit.of(picojoules))} {unit.name}"
+    return f"{energy_number(picojoules, unit)} {unit.name}"
 
 
 def _evaluated(evaluation: Evaluation, name: str) -> EvaluatedArm | None:
     return next((arm for arm in evaluation.arms if arm.name == name), None)
 
 
-def _break_even_rate(arm: EvaluatedArm, model: str) -> float | None:
-    return next((one.firing_rate for one in arm.break_evens if one.model == model), None)
+def _break_even_text(arm: EvaluatedArm, model: str) -> Cell:
+    found = next((one for one in arm.break_evens if one.model == model), None)
+    return None if found is None else found.verdict or number_text(found.firing_rate)
 
 
 def _losses(arms: Sequence[Arm]) -> list[Cell]:

@@ -42,12 +42,20 @@
 
   const draw = () => {
     const style = getComputedStyle(root);
-    button.setAttribute("aria-pressed", String(isDark()));
+    button.textContent = isDark() ? "Light mode" : "Dark mode";
     for (const [name, figure] of Object.entries(figures)) {
       const { data, layout } = themed(figure, style);
       window.Plotly.react(document.getElementById(`chart-${name}`), data, layout, config);
     }
   };
+
+  // a table that is cut at the side has a line over it that says so
+  const widths = new ResizeObserver((entries) => {
+    for (const { target } of entries) {
+      target.previousElementSibling.hidden = target.scrollWidth <= target.clientWidth + 1;
+    }
+  });
+  for (const table of document.querySelectorAll(".hint + .scroll")) widths.observe(table);
 
   // a menu beside a figure decides which one of its traces is seen
   for (const menu of document.querySelectorAll("select[data-figure]")) {

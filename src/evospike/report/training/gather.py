@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from evospike.core.statistics import half_interval
+from evospike.core.statistics import half_interval, significant
 from evospike.jobs.folder import RunFolder
 from evospike.jobs.recipe import Recipe
 from evospike.report.evaluation.facts import Evaluation
@@ -58,10 +58,10 @@ class Arm:
 
     @property
     def significant(self) -> bool | None:
-        """Whether the interval of the difference leaves out zero; None where there is no interval."""
-        if self.difference is None or self.difference_interval is None:
+        """Whether the interval of the difference speaks against zero; None where there is no interval."""
+        if self.difference is None:
             return None
-        return abs(self.difference) > self.difference_interval
+        return significant(self.difference, self.difference_interval, len(self.seeds))
 
 
 @dataclass(frozen=True)

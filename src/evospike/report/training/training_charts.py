@@ -13,6 +13,7 @@ from evospike.report.figures import (
     axis_of,
     count_axis,
     finite,
+    in_lines,
     line_trace,
     plain_layout,
     safe,
@@ -58,8 +59,15 @@ def arms_chart(arms: Sequence[Arm]) -> Chart:
     low, high = max(min(values + ends), 0.0), min(max(values + ends), 100.0)
     pad = max(0.06 * (high - low), 0.5)
     axes = {
-        "xaxis": {**axis_of("test accuracy (%)"), "range": [low - pad, high + pad]},
-        "yaxis": {**axis_of(), "type": "category", "categoryorder": "array", "categoryarray": names[::-1]},
+        "xaxis": {**axis_of("test accuracy (%)"), "range": [low - pad, high + pad], "nticks": 6, "tickangle": 0},
+        "yaxis": {
+            **axis_of(),
+            "type": "category",
+            "categoryorder": "array",
+            "categoryarray": names[::-1],
+            "tickvals": names[::-1],
+            "ticktext": [in_lines(arm.name) for arm in reversed(arms)],
+        },
     }
     parts = [f"{arm.name} {100 * arm.test_accuracy:.2f} %" for arm in arms]
     summary = f"Test accuracy by network, mean over seeds: {'; '.join(parts)}."
