@@ -1,5 +1,6 @@
 # make run    sets up .venv and runs the main job on the embedded digits; run again, it makes a new run
 # make test   sets up the same environment with the test extras and runs the whole gate
+# make bench  measures everything, beside the peers that are installed, and writes the tables of README and docs
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +11,7 @@ endif
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test check format soak clean
+.PHONY: run test check format bench soak clean
 
 run: $(VENV)/run.stamp
 	$(BIN)/evospike evolve digits -o $(RUN)
@@ -30,6 +31,11 @@ check:
 format:
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Figures, then the pages that show them; for peers, first: pip install --no-deps -r benchmarks/peers/requirements.txt
+bench: $(VENV)/test.stamp
+	$(BIN)/evospike bench --force -o benchmarks/results/speed.json
+	$(BIN)/python benchmarks/write_speed.py benchmarks/results/speed.json
 
 # Twenty kills at random moments of evolution and final training; prints the figures.
 soak: $(VENV)/test.stamp

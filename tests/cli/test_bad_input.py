@@ -137,6 +137,8 @@ class TestData:
     def test_no_folder_is_known(self, evospike) -> None:
         said = evospike("train", "cifar10-cpu", "-o", "run")
         refused(said, "no data folder is set; set data.folder or the environment variable EVOSPIKE_DATA")
+        assert len(said.lines) == 1, "no folder is named that is not there"
+        assert not Path("run").exists()
 
     def test_a_missing_folder(self, evospike, recipe) -> None:
         refused(self.train(evospike, recipe, "imagefolder:nowhere"), "no folder nowhere")
@@ -184,6 +186,12 @@ class TestFolders:
         for command in ("train", "evolve"):
             refused(evospike(command, recipe, "-o", "mine"), "'mine' exists and is not empty; give -o a new folder")
         assert {path.name: path.read_text() for path in (tmp_path / "mine").iterdir()} == {"notes.txt": "kept"}
+
+    def test_a_file_is_no_run_to_continue(self, evospike, recipe, tmp_path: Path) -> None:
+        (tmp_path / "README.md").write_text("kept")
+        said = evospike("evolve", recipe, "-o", "README.md")
+        refused(said, "'README.md' is a file; give -o a new folder")
+        assert "resume" not in said.err
 
     def test_a_finished_run_is_not_overwritten(self, evospike, recipe, copy) -> None:
         before = (copy / "result.json").read_bytes()
@@ -238,6 +246,27 @@ class TestFolders:
         weights = copy / "final" / "genetic-0" / "weights.safetensors"
         weights.write_bytes(weights.read_bytes()[:-1])
         refused(evospike("evaluate", copy), "weights.safetensors")
+
+    def test_a_watch_of_a_damaged_result_ends(self, evospike, copy) -> None:
+        (copy / "result.json").write_text("{")
+        said = evospike("watch", copy)
+        assert said.code == 2
+        assert "damaged: its result cannot be read" in said.out
+        assert said.lines[-1].endswith(f"delete it and make it again: evospike resume {copy}")
+
+    def test_an_evaluation_is_not_replaced_by_less_unless_forced(self, evospike, copy) -> None:
+        few = ["--samples", 10, "--noise-seeds", 1]
+        assert evospike("evaluate", copy, "--quiet", *few).code == 0
+        message = "this would lose its robustness (protocol); ask for as much, keep a copy of the file elsewhere, or"
+        refused(evospike("evaluate", copy, "--quiet", "--robustness", "none"), message)
+        refused(evospike("evaluate", copy, "--robustness", "none", *few), "leave them out, or ask for 'protocol'")
+        assert evospike("evaluate", copy, "--quiet", "--robustness", "none", "--force").code == 0
+        assert json.loads((copy / "evaluation.json").read_text())["robustness"] is None
+
+    def test_a_running_run_cannot_be_evaluated(self, evospike, copy) -> None:
+        (copy / "result.json").unlink()
+        with RunLock(copy):
+            refused(evospike("evaluate", copy), f"; watch it with: evospike watch {copy}")
 
     def test_an_unfinished_run_cannot_be_evaluated(self, evospike, copy) -> None:
         (copy / "result.json").unlink()

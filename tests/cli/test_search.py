@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,22 @@ def test_search_prints_the_cells_and_one_document(evospike, recipe: Path, found:
     assert set(document) >= {"run", "score", "parameters", "density", "firing_rate", "wall_seconds", "digest"}
     stored = json.loads((found / "result.json").read_text())
     assert document == {key: value for key, value in stored.items() if key != "checksum"}
+
+
+def test_a_search_without_its_extra_leaves_no_folder_behind(evospike, recipe: Path, monkeypatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "pymoo.algorithms.moo", None)
+        said = evospike("search", recipe, "-o", "run", *SPACE)
+    assert (said.code, len(said.lines)) == (2, 1)
+    assert "needs 'pymoo'; install it with: pip install 'evospike[search]'" in said.err
+    assert not Path("run").exists()
+
+
+def test_the_candidates_and_draws_of_a_search_are_what_its_bar_counts(evospike, found: Path) -> None:
+    document = evospike("resume", found, "--json").document
+    assert document["candidates"] == 3 + 3
+    assert document["draws"] == document["seeds"][0]["draws"] == 1
+    assert ", 6 candidates, further draws of the best: 1, " in evospike("resume", found).out
 
 
 def test_the_same_search_has_the_same_digest(evospike, recipe: Path, found: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from evospike.evolution.records import Request, Score
 from evospike.evolution.store import Store
 from evospike.evolution.study import SearchSpace, Study, StudyResult
-from evospike.jobs.folder import RunFolder, create_run
+from evospike.jobs.folder import WEIGHTS, RunFolder, create_run
 from evospike.jobs.recipe import Recipe
 from evospike.training.checkpoint import Checkpoint, save_checkpoint
 
@@ -84,7 +84,7 @@ def train(run: RunFolder, arm: str, epochs: int, repeat: int = 0) -> None:
 
 
 def finish(run: RunFolder, arm: str, epochs: int, repeat: int = 0) -> dict[str, Any]:
-    """The result of a finished training, without its weights."""
+    """A finished training: its result, and a file in the place of its weights."""
     result: dict[str, Any] = {
         "arm": arm,
         "repeat": repeat,
@@ -95,6 +95,7 @@ def finish(run: RunFolder, arm: str, epochs: int, repeat: int = 0) -> dict[str, 
         "history": [epoch(k) for k in range(epochs)],
     }
     run.write(f"final/{arm}-{repeat}/result.json", result)
+    (run.final_path(arm, repeat) / WEIGHTS).touch()
     return result
 
 

@@ -227,7 +227,16 @@ def test_a_finished_run_that_lost_weights_makes_the_same_ones_again(
 def test_a_result_without_content_is_refused(evolved, tmp_path: Path) -> None:
     run, _ = evolved
     shutil.copytree(run.path, tmp_path / "copy")
-    (tmp_path / "copy" / "result.json").write_text("{}")
+    write_record(tmp_path / "copy" / "result.json", {})
     again = open_run(tmp_path / "copy")
     with pytest.raises(RunError, match="holds no result; the file was altered, delete it and resume"):
         conduct(again, again.recipe, quiet=True)
+
+
+def test_a_run_has_begun_once_its_plan_is_made_and_not_when_it_was_finished(tiny, tmp_path: Path) -> None:
+    recipe = tiny("final.arms=['genetic']", "training.epochs=1")
+    run = create_run("train", recipe, str(tmp_path / "run"))
+    seen: list[list[str]] = []
+    for _ in range(2):
+        conduct(run, recipe, quiet=True, begun=lambda: seen.append(sorted(path.name for path in run.path.glob("*"))))
+    assert seen == [[".run.lock.guard", "plan.json", "run.json", "run.lock"]]

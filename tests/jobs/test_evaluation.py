@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -23,12 +25,14 @@ from torch.nn import functional as F
 
 import evospike
 from evospike.core.errors import CheckpointError, DataError, RunError, SettingsError, ShapeError
+from evospike.core.lock import RunLock
+from evospike.core.statistics import significant
 from evospike.data.task import Task, load_task
 from evospike.genetic.encode import encoded_parameters
 from evospike.jobs import load as load_module
 from evospike.jobs.conduct import conduct
 from evospike.jobs.evaluation import evaluate_run
-from evospike.jobs.evaluation_document import arm_document, averaged, stored_evaluation
+from evospike.jobs.evaluation_document import arm_document, averaged, lost_by, stored_evaluation
 from evospike.jobs.evaluation_text import describe_evaluation
 from evospike.jobs.final import train_arm
 from evospike.jobs.folder import RunFolder, create_run
@@ -57,7 +61,7 @@ NUMBERS = words(
 MAYBE_NUMBERS = ["test_accuracy_std", "test_accuracy_interval", "top5_accuracy"]
 OF_AN_ARM = [
     *("arm", "samples", "steps", "classes", *NUMBERS, *MAYBE_NUMBERS, "accuracy_by_step", "confusion"),
-    *("energy", "break_even", "layers", "neurons", "robustness", "seeds"),
+    *("energy", "break_even", "layers", "neurons", "robustness", "seeds", "spread"),
 ]
 OF_THE_RUN = ["run", "recipe", "verb", "data", "arms", "wall_seconds", "digest"]
 OF_A_SEED = words(
@@ -132,8 +136,9 @@ def measured(runs) -> Callable[[str], tuple[RunFolder, dict[str, Any]]]:
     def evaluation(case: str) -> tuple[RunFolder, dict[str, Any]]:
         if case not in made:
             run = runs(*CASES[case])
-            asked = {"robustness": kinds[case], "samples": 20, "noise_seeds": 2}
-            made[case] = run, evaluate_run(run.path, arms=run.recipe.final.arms, device="cpu", quiet=True, **asked)
+            few = {} if kinds[case] == "none" else {"samples": 20, "noise_seeds": 2}
+            asked = {"robustness": kinds[case], "arms": run.recipe.final.arms, **few}
+            made[case] = run, evaluate_run(run.path, device="cpu", quiet=True, force=True, **asked)
         return made[case]
 
     return evaluation
@@ -148,7 +153,8 @@ def copy(runs, tmp_path: Path) -> RunFolder:
 
 
 def quickly(run: RunFolder, **asked: Any) -> dict[str, Any]:
-    return evaluate_run(run.path, **{"robustness": "none", "device": "cpu", "quiet": True, **asked})
+    usual = {"robustness": "none", "device": "cpu", "quiet": True, "force": True}
+    return evaluate_run(run.path, **{**usual, **asked})
 
 
 def is_number(value: Any) -> bool:
@@ -368,12 +374,34 @@ def test_an_arm_is_the_mean_of_its_seeds(measured) -> None:
         assert arm["robustness"]["noisy"] == pytest.approx(mean(seed["noisy_accuracy"] for seed in seeds))
         assert arm["robustness"]["noisy_std"] == pytest.approx(stdev(seed["noisy_accuracy"] for seed in seeds))
         assert "over 3 trainings" in arm["robustness"]["notes"][-1]
+        check_spread(arm)
         assert sum(layer["synaptic_operations"] for layer in arm["layers"]) == pytest.approx(arm["synaptic_operations"])
+
+
+def check_spread(arm: Mapping[str, Any]) -> None:
+    """Of every number of a seed."""
+    numbers = [*(set(OF_A_SEED) - {"seed", "energy"}), *(f"energy.{model}" for model in arm["energy"])]
+    assert sorted(arm["spread"]) == sorted(numbers)
+    for key, found in arm["spread"].items():
+        values = [value_of(seed, key) for seed in arm["seeds"]]
+        assert found["std"] == pytest.approx(stdev(values)), key
+        assert found["interval"] == pytest.approx(4.30265 * stdev(values) / 3**0.5, rel=1e-5), key
+    assert arm["spread"]["spikes_per_sample"]["std"] > 0
+    assert arm["spread"]["energy.memory"]["std"] > 0
 
 
 def test_one_seed_has_no_spread(measured) -> None:
     _, document = measured("one")
     assert (document["test_accuracy_std"], document["test_accuracy_interval"]) == (None, None)
+    assert all(found == {"std": None, "interval": None} for found in document["spread"].values())
+
+
+def test_what_was_not_measured_of_every_seed_has_no_spread(measured) -> None:
+    _, one = measured("one")
+    bare = {**one, "robustness": None, "top5_accuracy": None}
+    assert set(arm_document("genetic", [one, bare])["spread"]) == set(one["spread"]) - {
+        *("noisy_accuracy", "top5_accuracy")
+    }
 
 
 def test_arms_are_compared_seed_by_seed(measured) -> None:
@@ -476,11 +504,61 @@ def test_evaluating_twice_gives_the_same(copy) -> None:
 
 def test_the_document_is_kept_in_place_of_an_earlier_one(copy) -> None:
     assert stored_evaluation(copy) is None
-    wide = quickly(copy, robustness="full", samples=10, noise_seeds=1)
+    wide = quickly(copy, robustness="protocol", samples=10, noise_seeds=1)
     assert stored_evaluation(copy) == wide
     narrow = quickly(copy)
     assert stored_evaluation(copy) == narrow
     assert narrow["robustness"] is None
+    wider = quickly(copy, robustness="protocol", samples=10, noise_seeds=2, force=False)
+    assert stored_evaluation(copy) == wider
+
+
+def two_arms(kind: str, samples: int = 10) -> dict[str, Any]:
+    """As much of a document as says how much it says."""
+    found = None if kind == "none" else {"kind": kind, "samples": samples, "noise_seeds": 2}
+    return {"arms": [{"arm": "genetic"}, {"arm": "dense"}], "robustness": found}
+
+
+@pytest.mark.parametrize(
+    ("earlier", "asked", "lost"),
+    [
+        (two_arms("full"), (["genetic", "dense"], "full", 10, 2), []),
+        (two_arms("full"), (["dense", "static", "genetic"], "full", 11, 3), []),
+        (two_arms("none"), (["genetic", "dense"], "none", 1, 1), []),
+        (two_arms("none"), (["dense"], "full", 10, 2), ["the numbers of genetic"]),
+        (two_arms("full"), (["dense", "genetic"], "protocol", 99, 9), ["its robustness (full)"]),
+        (two_arms("protocol"), (["dense", "genetic"], "none", 99, 9), ["its robustness (protocol)"]),
+        (two_arms("protocol"), (["dense", "genetic"], "full", 10, 2), []),
+        (
+            two_arms("protocol", 2000),
+            (["dense", "genetic"], "full", 1999, 2),
+            ["robustness over 2,000 samples and 2 noise seeds"],
+        ),
+        (two_arms("full"), (["dense"], "full", 10, 1), ["the numbers of genetic", "robustness over 10 samples and 2"]),
+    ],
+)
+def test_what_a_new_document_would_not_say(
+    earlier: dict[str, Any], asked: tuple[list[str], str, int, int], lost: list[str]
+) -> None:
+    found = lost_by(earlier, *asked)
+    assert len(found) == len(lost)
+    assert all(said.startswith(expected) for said, expected in zip(found, lost, strict=True))
+
+
+def test_an_earlier_document_is_not_replaced_by_one_that_says_less(runs, tmp_path: Path) -> None:
+    run = runs(*ARMS)
+    shutil.copytree(run.path, tmp_path / "copy")
+    run = RunFolder(tmp_path / "copy", run.record)
+    quickly(run, arms=["genetic", "dense"], robustness="protocol", samples=60, noise_seeds=1)
+    before = (run.path / "evaluation.json").read_bytes()
+    message = (
+        r"evaluation.json says more, this would lose the numbers of dense and its robustness \(protocol\); ask for as "
+        r"much, keep a copy of the file elsewhere, or replace it with --force$"
+    )
+    refused(RunError, message, lambda: quickly(run, force=False))
+    assert (run.path / "evaluation.json").read_bytes() == before
+    (run.path / "evaluation.json").write_bytes(before.replace(b"genetic", b"Genetic", 1))
+    assert quickly(run, force=False)["robustness"] is None, "what was altered is no loss"
 
 
 def test_an_evaluation_of_other_weights_is_none(copy) -> None:
@@ -495,8 +573,19 @@ def test_an_evaluation_of_other_weights_is_none(copy) -> None:
 def test_an_altered_evaluation_is_refused(copy) -> None:
     quickly(copy)
     path = copy.path / "evaluation.json"
-    path.write_text(path.read_text().replace('"samples": 60', '"samples": 61', 1))
-    with pytest.raises(RunError, match=r"checksum of .*evaluation.json does not match"):
+    whole = path.read_text()
+    unsealed = {key: value for key, value in json.loads(whole).items() if key != "checksum"}
+    spoilt = {
+        "checksum of .*evaluation.json does not match": whole.replace('"samples": 60', '"samples": 61', 1),
+        "evaluation.json has no checksum": json.dumps({**unsealed, "samples": 61}),
+        "cannot read .*evaluation.json": whole[:100],
+    }
+    for said, text in spoilt.items():
+        path.write_text(text)
+        with pytest.raises(RunError, match=rf"{said}.*; the file was altered, evaluate again: evospike evaluate "):
+            stored_evaluation(copy)
+    path.write_text("{}")
+    with pytest.raises(RunError, match="has no checksum"):
         stored_evaluation(copy)
 
 
@@ -553,6 +642,10 @@ def test_what_is_no_run(tmp_path: Path) -> None:
 def test_an_unfinished_run(copy) -> None:
     (copy.path / "result.json").unlink()
     refused(RunError, "is not finished; continue it with: evospike resume", lambda: quickly(copy))
+    with RunLock(copy.path):
+        here = rf"\(process {os.getpid()} on {re.escape(socket.gethostname())}\)"
+        message = rf"is still running {here}; watch it with: evospike watch {re.escape(str(copy.path))}$"
+        refused(RunError, message, lambda: quickly(copy))
 
 
 def test_a_result_that_says_nothing(copy) -> None:
@@ -599,16 +692,26 @@ def test_an_arm_named_twice(runs) -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"noise_seeds": 0}, "at least 1 noise seed is needed, given 0"),
-        ({"samples": 0}, "on at least 1 test sample, given 0"),
-        ({"samples": -5}, "on at least 1 test sample, given -5"),
+        ({"robustness": "full", "noise_seeds": 0}, "at least 1 noise seed is needed, given 0"),
+        ({"robustness": "full", "samples": 0}, "on at least 1 test sample, given 0"),
+        ({"robustness": "full", "samples": -5}, "on at least 1 test sample, given -5"),
+        ({"samples": 5}, "say how robustness is measured, but robustness is 'none'; leave them out, or ask for"),
+        ({"noise_seeds": 100_000}, "say how robustness is measured, but robustness is 'none'; leave them out"),
+        ({"noise_space": "raw"}, "say how robustness is measured, but robustness is 'none'; leave them out"),
         ({"robustness": "complete"}, "unknown robustness 'complete'; known: full, none, protocol"),
         ({"robustness": "ful"}, r"unknown robustness 'ful'; did you mean 'full'\?"),
-        ({"noise_space": "pixels"}, "unknown noise space 'pixels'; known: normalised, raw"),
+        ({"robustness": "full", "noise_space": "pixels"}, "unknown noise space 'pixels'; known: normalised, raw"),
     ],
 )
 def test_values_that_cannot_work(copy, asked: dict[str, Any], message: str) -> None:
     refused(SettingsError, message, lambda: quickly(copy, **asked))
+
+
+def test_more_samples_than_there_are_is_a_notice(copy, capsys: pytest.CaptureFixture[str]) -> None:
+    document = quickly(copy, robustness="protocol", samples=99_999, noise_seeds=1)
+    assert document["robustness"]["samples"] == 60
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line == "notice: the test split has 60 samples, 99,999 were asked for; robustness is measured on all"
 
 
 def with_spec(run: RunFolder, change: Callable[[NetworkSpec], NetworkSpec]) -> None:
@@ -722,11 +825,27 @@ def test_the_text_compares_arms_and_says_what_is_not_significant(measured) -> No
     assert len(below) == len(difference)
     for line, found in zip(below, difference.values(), strict=True):
         assert line.endswith("(not significant)") == (abs(found["mean"]) <= found["interval"])
+        assert significant(found["mean"], found["interval"], 3) == (not line.endswith("(not significant)"))
         assert "±" in line
     accuracy = difference["test_accuracy"]
     assert f"{100 * accuracy['mean']:+.2f} ± {100 * accuracy['interval']:.2f} points" in below[0]
     _, alone = measured("one")
     assert "minus" not in describe_evaluation(alone)
+
+
+def test_the_text_says_always_and_shows_no_mean_of_real_inputs(measured) -> None:
+    _, document = measured("one")
+    first, *others = document["layers"]
+    assert first["input_kind"] == "real"
+    rates = {"45nm": 1.0, "memory": 1.001}
+    even = {model: {**one, "firing_rate": rates[model], "scale": 2.0} for model, one in document["break_even"].items()}
+    layers = [{**first, "input_rate": -0.0155, "input_activity": 0.75}, *others]
+    lines = describe_evaluation({**document, "break_even": even, "layers": layers}).splitlines()
+    energies = {line.split()[0]: line for line in lines if line.split()[:1] and line.split()[0] in document["energy"]}
+    assert energies["45nm"].endswith(" 1.0000 (2 x its own)")
+    assert energies["memory"].endswith(" always")
+    (row,) = (line for line in lines if line.startswith(f"{first['name']} "))
+    assert row.split()[1:3] == ["real", "0.7500"]
 
 
 def test_reading_and_describing_need_no_torch() -> None:

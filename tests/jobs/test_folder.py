@@ -5,13 +5,18 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from evospike.core.errors import RunError, SettingsError
-from evospike.jobs.folder import create_run, discard_unstarted, open_run, read_record, write_record
+from evospike.evolution.records import Genotype, Request, Score
+from evospike.evolution.store import Store
+from evospike.jobs.folder import RunFolder, create_run, discard_unstarted, open_run, read_record, write_record
 from evospike.jobs.recipe import Recipe
 
 
@@ -30,8 +35,10 @@ def test_an_empty_folder_may_be_used_and_a_filled_one_not(tiny, tmp_path: Path) 
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("all of it")
     (tmp_path / "file").write_text("x")
-    for name in ("empty", "mine", "file"):
-        with pytest.raises(RunError, match=f"{name}' exists and is not empty; give -o a new folder, or continue it"):
+    resume = f"give -o a new folder, or continue it: evospike resume {tmp_path / 'empty'}"
+    said = {"empty": resume, "mine": "is not empty; give -o a new folder", "file": "is a file; give -o a new folder"}
+    for name, message in said.items():
+        with pytest.raises(RunError, match=rf"{name}' .*{re.escape(message)}$"):
             create_run("train", tiny(), str(tmp_path / name))
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
     assert (tmp_path / "file").read_text() == "x"
@@ -69,10 +76,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
         ("[" * 100000, "cannot read .*run.json"),
         ('{"checksum": "x", "a": NaN}', "cannot read .*run.json"),
         ("[]", "run.json holds no record"),
-        ("{}", "has format None; this release reads format 1, run it anew"),
-        ('{"format": 2}', "has format 2; this release reads format 1"),
-        ('{"format": 1}', "run.json names no verb or no recipe; the file was altered"),
-        ('{"format": 1, "verb": "train", "recipe": []}', "names no verb or no recipe"),
+        ("{}", "run.json has no checksum; the file was altered, restore it or start a new run"),
     ],
 )
 def test_a_spoilt_record_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -81,16 +85,46 @@ def test_a_spoilt_record_is_refused(tmp_path: Path, text: str, message: str) -> 
         open_run(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({}, "has format None; this release reads format 1, run it anew"),
+        ({"format": 2}, "has format 2; this release reads format 1"),
+        ({"format": 1}, "run.json names no verb or no recipe; the file was altered"),
+        ({"format": 1, "verb": "train", "recipe": []}, "names no verb or no recipe"),
+    ],
+)
+def test_a_whole_record_of_something_else_is_refused(tmp_path: Path, record: dict[str, Any], message: str) -> None:
+    write_record(tmp_path / "run.json", record)
+    with pytest.raises(RunError, match=message):
+        open_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("result.json", "delete it and make it again: evospike resume {run}"),
+        ("evaluation.json", "evaluate again: evospike evaluate {run}"),
+        ("plan.json", "restore it or start a new run"),
+    ],
+)
+def test_an_altered_document_says_how_it_is_made_again(tiny, tmp_path: Path, name: str, remedy: str) -> None:
+    run = create_run("train", tiny(), str(tmp_path / "run"))
+    run.write(name, {"a": 1})
+    (tmp_path / "run" / name).write_text((tmp_path / "run" / name).read_text().replace("1", "2", 1))
+    with pytest.raises(RunError, match=rf"{name} does not match; the file was altered, {remedy.format(run=run.path)}$"):
+        run.read(name)
+
+
 def test_every_alteration_of_a_record_is_noticed(tiny, tmp_path: Path) -> None:
     path = create_run("train", tiny(), str(tmp_path / "run")).path / "run.json"
     whole = json.loads(path.read_text())
     altered = [{**whole, key: "other"} for key in whole] + [{k: whole[k] for k in whole if k != key} for key in whole]
     altered.append({**whole, "recipe": {**whole["recipe"], "run": {**whole["recipe"]["run"], "seed": 1}}})
     for values in altered:
-        if "checksum" in values:
-            path.write_text(json.dumps(values))
-            with pytest.raises(RunError):
-                open_run(path.parent)
+        path.write_text(json.dumps(values))
+        with pytest.raises(RunError):
+            open_run(path.parent)
     path.write_text(json.dumps(whole))
     open_run(path.parent)
 
@@ -119,13 +153,31 @@ def test_a_moved_run_is_the_same_run(trained, tmp_path: Path) -> None:
 def test_a_run_that_never_began_gives_its_name_back(tmp_path: Path) -> None:
     run = create_run("train", Recipe(), str(tmp_path / "run"))
     (run.path / "run.lock").touch()
+    run.write("plan.json", {"device": "cpu"})
+    with Store.create(run.store_path) as store:
+        store.record_value("probe batches", [])
     discard_unstarted(run)
     assert not run.path.exists()
 
 
-def test_a_run_that_began_is_never_discarded(tmp_path: Path) -> None:
-    run = create_run("train", Recipe(), str(tmp_path / "run"))
-    run.write("plan.json", {"device": "cpu"})
+def a_score(run: RunFolder) -> None:
+    with Store.create(run.store_path_of(1)) as store:
+        store.record_score(Request("candidate", 0, 0, Genotype(("a",), (0.0,)), ("x",)), Score("ok"))
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        a_score,
+        lambda run: run.store_path.write_bytes(b"not a store"),
+        lambda run: run.final_path("dense", 0).mkdir(parents=True),
+        lambda run: (run.path / "notes.txt").touch(),
+    ],
+    ids=["a score", "an unreadable study", "a training", "a file of someone"],
+)
+def test_a_run_that_began_is_never_discarded(tmp_path: Path, begin: Callable[[RunFolder], None]) -> None:
+    run = create_run("evolve", Recipe(), str(tmp_path / "run"))
+    begin(run)
+    before = sorted(run.path.rglob("*"))
     discard_unstarted(run)
-    assert (run.path / "run.json").is_file()
-    assert (run.path / "plan.json").is_file()
+    assert sorted(run.path.rglob("*")) == before

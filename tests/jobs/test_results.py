@@ -116,6 +116,13 @@ def test_the_table_says_what_is_not_significant(document, tiny) -> None:
     assert "dense minus genetic, paired: +5.00 points (one seed)" in table(single)
 
 
+def test_two_equal_differences_are_not_significant_and_three_are(document, tiny) -> None:
+    equal = [final(arm, seed, 0.5 + (arm == "dense") / 4) for arm in ("genetic", "dense") for seed in range(3)]
+    assert table(document(equal)).splitlines()[-1].partition("genetic, ")[2] == "paired: +25.00 ± 0.00 points"
+    two = summarise(RunFolder(Path("/x"), {}), tiny("final.seeds=2"), [one for one in equal if one["repeat"] < 2], None)
+    assert table(two).endswith("+25.00 ± 0.00 points (not significant)")
+
+
 def test_what_is_missing_is_shown_where_something_is(document) -> None:
     assert "density" not in table(document())
     sparse = [{**one, "density": 0.1, "active_parameters": 17} if one["arm"] == "genetic" else one for one in FINALS]
@@ -138,7 +145,7 @@ def test_every_result_says_what_it_was_measured_on(document, simulated: bool, wo
 
 def searched_document(scores: list[float]) -> dict[str, Any]:
     seeds = [
-        {"seed": k, "score": score, "parameters": 1000 + k, "operations": 20000 + k, "candidates": 8}
+        {"seed": k, "score": score, "parameters": 1000 + k, "operations": 20000 + k, "candidates": 8, "draws": 4}
         for k, score in enumerate(scores)
     ]
     return {
@@ -148,6 +155,7 @@ def searched_document(scores: list[float]) -> dict[str, Any]:
         "parameters": 1000 if len(scores) == 1 else 1000.5,
         "operations": 20000 if len(scores) == 1 else 20000.5,
         "candidates": 8,
+        "draws": 4,
         "candidates_per_second": 3.25,
         "winner_seed": scores.index(max(scores)),
         "winner": {"genome": {"cells": [{"motif": "FE", "links": [{"operation": "conv3"}]}]}},
@@ -158,20 +166,22 @@ def searched_document(scores: list[float]) -> dict[str, Any]:
 
 def test_one_search_is_told_in_one_line_also_of_an_older_document() -> None:
     found = searched_document([812.5])
-    line = "score 812.5, 1,000 parameters, 20,000 operations, 8 candidates at 3.25 a second"
-    assert describe(found).splitlines()[:2] == ["cell 0: FE         conv3", line]
-    for name in ("seeds", "winner_seed", "interval"):
+    line = "score 812.5, 1,000 parameters, 20,000 operations, 8 candidates{}, 3.25 scores a second"
+    again = ", further draws of the best: 4"
+    assert describe(found).splitlines()[:2] == ["cell 0: FE         conv3", line.format(again)]
+    for name in ("seeds", "winner_seed", "interval", "draws"):
         del found[name]
-    assert describe(found).splitlines()[1] == line
+    assert describe(found).splitlines()[1] == line.format("")
 
 
 def test_several_searches_are_a_table_with_their_mean_and_the_one_that_is_shown() -> None:
     lines = describe(searched_document([800.0, 840.0])).splitlines()
     rows = [line.split() for line in lines[2:6]]
+    scored = ["8", "candidates,", "further", "draws", "of", "the", "best:"]
     assert rows == [
-        ["seed", "score", "parameters", "operations", "candidates"],
-        ["0", "800", "1,000", "20,000", "8"],
-        ["1", "840", "1,001", "20,001", "8", "the", "cells", "above"],
+        ["seed", "score", "parameters", "operations", "scored"],
+        ["0", "800", "1,000", "20,000", *scored, "4"],
+        ["1", "840", "1,001", "20,001", *scored, "4;", "the", "cells", "above"],
         ["mean", "820", "±", "254", "1,000", "20,000"],  # 12.706 * 20
     ]
     assert lines[-1] == "train it: evospike train RECIPE --model /somewhere"

@@ -51,7 +51,7 @@ def records(run: RunFolder, seed: int):
 def test_the_document(searched) -> None:
     run, result = searched
     assert run.read("result.json") == result
-    assert result["candidates"] == 8
+    assert (result["candidates"], result["draws"]) == (8, 4)
     assert result["test_accuracy"] is None
     genome = Genome.from_json(json.dumps(result["winner"]["genome"]))
     spec = decode(genome, (1, 8, 8), 10)
@@ -66,7 +66,7 @@ def test_the_document(searched) -> None:
     assert best["terms"]["score"] == max(one.score.terms["score"] for one in scores if one.request.kind == "candidate")
     assert (result["score_std"], result["interval"], result["winner_seed"]) == (None, None, 0)
     (seed,) = result["seeds"]
-    shared = ("score", "parameters", "operations", "firing_rate", "candidates", "digest")
+    shared = ("score", "parameters", "operations", "firing_rate", "candidates", "draws", "digest")
     assert seed == {"seed": 0, "winner": result["winner"]["genome"], **{name: result[name] for name in shared}}
 
 

@@ -30,7 +30,7 @@ from evospike.evolution.executors.local import WorkerState
 from evospike.evolution.records import Genotype, Request, Score
 from evospike.evolution.store import Store
 from evospike.jobs.folder import RunFolder, create_run, open_run
-from evospike.jobs.run_state import CandidateState, Progress, RunState, StudyState, state_of
+from evospike.jobs.run_state import CandidateState, Progress, RunState, StudyState, TrainingState, state_of
 from evospike.jobs.watch import render, watch
 from evospike.jobs.worker_file import WORKERS, WorkerLine, WorkersFile
 
@@ -102,10 +102,10 @@ def test_an_evolution_that_was_killed(evolution) -> None:
         (1, 1, "ok"),
     ]
     assert study.latest[1].reason == made.REASON
-    assert state.progress == Progress(6, 9, "candidates", 1 / 0.25, 3 * 0.25)
+    assert state.progress == Progress(6, 9, "scores", 1 / 0.25, 3 * 0.25)
     text = render(state, 120)
     assert "stopped; go on with: evospike resume" in text
-    assert "6 of 9 candidates, 4.0 candidates a second, about 1 s left" in text
+    assert "6 of 9 scores, 4.0 scores a second, about 1 s left" in text
     assert "generation 2 of 2: 2 of 4 scored, 0 failed, 2 pending" in text
 
 
@@ -114,7 +114,7 @@ def test_an_evolution_that_asked_for_nothing_yet(tiny, tmp_path: Path) -> None:
     Store.create(run.store_path).close()
     with RunLock(run.path):
         state = state_of(run)
-    assert (state.phase, state.progress) == ("evolving", Progress(0, 9, "candidates", None, None))
+    assert (state.phase, state.progress) == ("evolving", Progress(0, 9, "scores", None, None))
     assert "before the first of 2 generations" in render(state).splitlines()
 
 
@@ -124,7 +124,7 @@ def test_failures_are_counted_in_their_generation(evolution) -> None:
 
 
 def test_more_workers_are_faster(evolution) -> None:
-    assert state_of(evolution(6, "run.workers=3")).progress == Progress(6, 9, "candidates", 12.0, 0.25)
+    assert state_of(evolution(6, "run.workers=3")).progress == Progress(6, 9, "scores", 12.0, 0.25)
 
 
 def test_the_measure_is_the_loss_that_is_evolved(evolution) -> None:
@@ -179,7 +179,9 @@ def test_trainings_go_on_beside_each_other(evolution) -> None:
     assert (state.progress.done, state.progress.total, state.progress.unit) == (7.5, 16, "epochs")
     assert state.progress.rate == pytest.approx(1 / per_epoch)
     assert state.progress.seconds_left == pytest.approx(left * per_epoch)
-    rows = {line.split(",")[0] + line.split()[2]: line for line in render(state, 120).splitlines() if ", seed " in line}
+    listed = [line for line in render(state, 120).splitlines() if ", seed " in line]
+    assert [line.split()[3] for line in listed] == ["training", "training", "waiting", "finished"]
+    rows = {line.split(",")[0] + line.split()[2]: line for line in listed}
     assert rows["genetic0"].split()[3:] == ["finished", "4", "of", "4", "100.0%", "0.5000", "80.00%", "62.50%"]
     assert rows["genetic1"].split()[3:] == ["training", "2", "of", "4", "62.5%", "1.0000", "60.00%"]
     assert rows["dense1"].split()[3:] == ["waiting", "0", "of", "4", "0.0%"]
@@ -254,12 +256,12 @@ def test_searches_and_rankings(tiny, tmp_path: Path) -> None:
         ("study-1", "score", 13.0),
     ]
     assert (state.phase, state.trainings) == ("searching", ())
-    assert state.progress == Progress(7, 24, "candidates", 0.5, 34.0)
-    assert "30.0 candidates a minute" in render(state)
+    assert state.progress == Progress(7, 24, "scores", 0.5, 34.0)
+    assert "30.0 scores a minute" in render(state)
     ranking = made.begin(tmp_path / "rank", "rank", tiny())
     with RunLock(ranking.path):
         assert state_of(ranking).phase == "ranking"
-    assert state_of(ranking).progress == Progress(0, 5, "candidates", None, None)
+    assert state_of(ranking).progress == Progress(0, 5, "scores", None, None)
 
 
 @pytest.mark.parametrize(
@@ -283,7 +285,8 @@ def test_what_is_damaged_is_named_and_the_rest_is_shown(evolution, name: str, da
     assert spoilt != data
     (run.path / name).write_bytes(spoilt)
     state = state_of(run)
-    assert len(state.problems) == 1
+    lost = 0 if name == "result.json" else 1  # of a finished run also the weights of the training that is not done
+    assert len(state.problems) == 1 + lost
     assert (run.path / name).name in state.problems[0]
     assert state.trainings[1].epoch == 1
     assert (state.trainings[0].test_accuracy is None) == name.startswith("final")
@@ -374,7 +377,7 @@ def test_without_a_terminal_there_is_a_block_for_every_change(moments: RunFolder
     out = io.StringIO()
     watch(moments.path, out=out)
     blocks = out.getvalue().strip().split("\n\nevospike evolve ")
-    assert [block.split("\n\n")[1].splitlines()[0] for block in blocks] == [
+    assert [next(line for line in block.splitlines() if line.startswith("generation")) for block in blocks] == [
         "generation 1 of 2: 3 of 4 scored, 1 failed, 1 pending",
         "generation 2 of 2: 1 of 4 scored, 0 failed, 3 pending",
         "generation 2 of 2: 4 of 4 scored, 1 failed, 0 pending",
@@ -382,13 +385,110 @@ def test_without_a_terminal_there_is_a_block_for_every_change(moments: RunFolder
     assert "\x1b" not in out.getvalue()
 
 
-@pytest.mark.parametrize("lines", [8, 60])
+@pytest.mark.parametrize("lines", [1, 2, 4, 60])
 def test_a_terminal_shows_the_last_state_alone(moments: RunFolder, monkeypatch, lines: int) -> None:
     monkeypatch.setenv("COLUMNS", "70")
     monkeypatch.setenv("LINES", str(lines))
     out = Terminal()
     watch(moments.path, out=out)
-    assert out.screen() == render(state_of(moments), 69).splitlines()[: lines - 1]
+    if lines == 60:
+        assert out.screen() == render(state_of(moments), 69).splitlines()
+        return
+    brief = render(state_of(moments), 69, brief=True).splitlines()
+    shown, room = out.screen(), max(lines - 1, 1)
+    assert shown == [*brief[: room - 1], f"({len(brief) - room + 1} more lines in a higher window)"]
+
+
+def test_a_small_terminal_shows_what_is_at_work_and_sums_up_the_rest(evolution, monkeypatch) -> None:
+    run = evolution(None, "final.seeds=12")
+    for repeat in range(9):
+        made.finish(run, "genetic", 2, repeat=repeat)
+    made.train(run, "dense", 1, repeat=3)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("LINES", "24")
+    out = Terminal()
+    with RunLock(run.path):
+        (run.final_path("dense", 3) / "progress").write_text("5 8")
+        watch(run.path, once=True, out=out)
+    shown = out.screen()
+    assert len(shown) <= 23
+    assert not any("more line" in line for line in shown)
+    assert [line.split()[:4] for line in shown if ", seed " in line] == [["dense,", "seed", "3", "training"]]
+    assert "trainings: 14 waiting, 9 finished (test 62.50% to 62.50%)" in shown
+    assert any(line.startswith("best loss so far") for line in shown)
+
+
+def test_a_lot_at_work_is_cut_with_a_note_of_how_much(monkeypatch) -> None:
+    training = TrainingState("dense", 0, "training", 1, 2, 0.5, None, None, None, None)
+    at_work = tuple(dataclasses.replace(training, repeat=seed) for seed in range(40))
+    state = dataclasses.replace(_STATE, phase="training", trainings=at_work)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("LINES", "24")
+    out = Terminal()
+    monkeypatch.setattr(watch_module, "open_run", lambda path: None)
+    monkeypatch.setattr(watch_module, "state_of", lambda run: state)
+    watch("x", once=True, out=out)
+    whole = render(state, 79, brief=True).splitlines()
+    assert out.screen() == [*whole[:22], f"({len(whole) - 22} more lines in a higher window)"]
+
+
+@given(
+    done=st.integers(0, 10**6),
+    total=st.integers(1, 10**6),
+    seconds=st.none() | st.floats(0.001, 1e7),
+    unit=st.sampled_from(["scores", "epochs"]),
+)
+def test_progress_is_one_line_of_an_ordinary_terminal(done: int, total: int, seconds: float | None, unit: str) -> None:
+    rate = None if seconds is None else 1 / seconds
+    left = None if seconds is None else max(total - done, 0) * min(seconds, 3600)
+    state = dataclasses.replace(_STATE, progress=Progress(done / 10, total, unit, rate, left))
+    (line,) = (line for line in render(state, 79).splitlines() if f"of {total} {unit}" in line)
+    if line.startswith("["):
+        bar = line[1 : line.index("]")]
+        assert 6 <= len(bar) <= 24
+        assert bar.count("#") == round(len(bar) * min(done / 10 / total, 1))
+
+
+def test_an_evolution_says_what_follows(evolution) -> None:
+    run = evolution(3, "final.seeds=3")
+    with RunLock(run.path):
+        lines = render(state_of(run), 100).splitlines()
+    assert lines[3] == "then 6 trainings of 2 epochs"
+
+
+def test_a_run_that_stopped_is_waited_for_and_that_is_said(evolution, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(watch_module.time, "sleep", interrupt)
+    followed, looked_at = io.StringIO(), io.StringIO()
+    run = evolution(3)
+    with pytest.raises(Interrupted):
+        watch(run.path, out=followed)
+    watch(run.path, once=True, out=looked_at)
+    assert "waiting for it to go on; Ctrl-C ends this" in followed.getvalue().splitlines()
+    assert "waiting for it" not in looked_at.getvalue()
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"test_accuracy": 1.0}'])
+def test_a_damaged_result_ends_the_watch(evolution, text: str) -> None:
+    run = evolution(None)
+    (run.path / "result.json").write_text(text)
+    state = state_of(run)
+    assert (state.phase, state.result, state.progress) == ("damaged", None, None)
+    out = io.StringIO()
+    with pytest.raises(RunError, match=r"result\.json.* delete it and make it again: evospike resume "):
+        watch(run.path, out=out)
+    assert "damaged: its result cannot be read" in out.getvalue().splitlines()
+    watch(run.path, once=True, out=io.StringIO())
+
+
+def test_a_finished_run_whose_weights_are_gone_says_so(trained, tmp_path: Path) -> None:
+    shutil.copytree(trained[0].path, tmp_path / "run")
+    (tmp_path / "run" / "final" / "genetic-0" / "weights.safetensors").unlink()
+    state = state_of(open_run(tmp_path / "run"))
+    again = f"make them again with: evospike resume {tmp_path / 'run'}"
+    assert (state.phase, state.problems) == ("finished", (f"the weights of 'genetic' (seed 0) are gone; {again}",))
 
 
 def test_control_c_ends_it(evolution, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -502,7 +602,7 @@ def _made_state() -> RunState:
         holder=None,
         workers=1,
         doing=(WorkerLine(7, "generation 1, candidate 2", 0.0),),
-        progress=Progress(1, 9, "candidates", 1.0, 8.0),
+        progress=Progress(1, 9, "scores", 1.0, 8.0),
         studies=(study,),
         trainings=(),
         result=None,

@@ -106,12 +106,13 @@ class PeerNeuron:
     make: from a number of steps to a module that maps currents (T, B, ...) to spikes of that shape, state zero at the
     start of every call. Its dynamics are as near as the peer comes to
     ``u[t] = 0.5 * v[t-1] + x[t]``, threshold 1, hard reset to zero, and its surrogate's derivative is its own default.
-    devices: kinds of device it can run on.
+    devices: kinds of device it can run on. quick: whether a quick run includes it; it should not wait for a compiler.
     """
 
     setting: str
     make: Callable[[int], Any]
     devices: tuple[str, ...] = ("cpu", "cuda")
+    quick: bool = True
 
 
 @dataclass(frozen=True)

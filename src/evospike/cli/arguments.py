@@ -59,6 +59,7 @@ def make_parser() -> argparse.ArgumentParser:
     _export_study(commands)
     _recipes(commands)
     _data(commands)
+    _bench(commands)
     return parser
 
 
@@ -133,14 +134,11 @@ def _evaluate(commands: Any) -> None:
         default="protocol",
         help="protocol: noise of half the input's norm (default); full: curves of every change; none",
     )
+    evaluate.add_argument("--samples", type=int, metavar="N", help="test samples for robustness (default: 1000)")
+    evaluate.add_argument("--noise-seeds", type=int, metavar="N", help="draws of every random change (default: 5)")
+    evaluate.add_argument("--noise-space", help="normalised (default) or raw: where the noise is added")
     evaluate.add_argument(
-        "--samples", type=int, default=1000, metavar="N", help="test samples for robustness (default: 1000)"
-    )
-    evaluate.add_argument(
-        "--noise-seeds", type=int, default=5, metavar="N", help="draws of every random change (default: 5)"
-    )
-    evaluate.add_argument(
-        "--noise-space", default="normalised", help="normalised (default) or raw: where the noise is added"
+        "--force", action="store_true", help="replace an earlier evaluation also where this one says less"
     )
     evaluate.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     _common(evaluate)
@@ -151,7 +149,10 @@ def _report(commands: Any) -> None:
     report = commands.add_parser("report", help=about, description=about)
     report.add_argument("run", nargs="+", help="run folder; several are compared")
     report.add_argument(
-        "-o", "--output", metavar="FILE", help="page to write (default: RUN/report.html, or report-comparison.html)"
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="page to write (default: RUN/report.html, or a new report-comparison.html)",
     )
     report.add_argument(
         "--figures", metavar="DIR", help="write PDF and SVG figures and LaTeX and Markdown tables there instead"
@@ -197,6 +198,31 @@ def _data(commands: Any) -> None:
     _common(data)
 
 
+def _bench(commands: Any) -> None:
+    about = "measure how fast this machine runs evospike, beside the limit of its arithmetic and beside other tools"
+    bench = commands.add_parser("bench", help=about, description=about)
+    bench.add_argument("case", nargs="*", help="cases to run (default: all); --list names them")
+    bench.add_argument("--list", action="store_true", help="name the cases and stop")
+    bench.add_argument("--quick", action="store_true", help="small sizes and few turns, for a look in three minutes")
+    bench.add_argument(
+        "-o", "--output", metavar="FILE", help="document to write (default: bench-TIME.json in this folder)"
+    )
+    bench.add_argument("--force", action="store_true", help="replace the document if it is there")
+    bench.add_argument(
+        "--peers",
+        metavar="DIR",
+        help="folder of the adapters of other tools (default: benchmarks/peers if it is there)",
+    )
+    bench.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    bench.add_argument(
+        "--threads", type=int, default=0, metavar="N", help="CPU threads of each case (default: one per core)"
+    )
+    bench.add_argument(
+        "--repeats", type=int, default=0, metavar="N", help="turns that count (default: as many as the case asks for)"
+    )
+    _common(bench)
+
+
 def flags_given(arguments: argparse.Namespace) -> dict[str, Any]:
     """The named flags that were given, as nested settings."""
     nested: dict[str, Any] = {}
@@ -207,8 +233,16 @@ def flags_given(arguments: argparse.Namespace) -> dict[str, Any]:
             nested.setdefault(section, {})[field] = value
     arms = getattr(arguments, "arms", None)
     if arms is not None:
-        nested.setdefault("final", {})["arms"] = [arm.strip() for arm in arms.split(",")]
+        nested.setdefault("final", {})["arms"] = names_in(arms)
     return nested
+
+
+def names_in(text: str) -> list[str]:
+    """Names separated by commas. Raises: SettingsError when one is empty."""
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise SettingsError(f"'{text}' holds an empty name; give names separated by commas, as A,B")
+    return names
 
 
 def check_action(action: str, known: list[str]) -> str:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from evospike.cli.arguments import check_action, flags_given
+from evospike.cli.arguments import check_action, flags_given, names_in
 from evospike.core.errors import EvospikeError, SettingsError
 from evospike.core.settings import merge, parse_override
 from evospike.jobs.recipe import Recipe, read_recipe, recipe_from_plain, shipped_recipes
@@ -28,11 +28,13 @@ def run_job(arguments: Namespace) -> Printed:
     from evospike.jobs.folder import create_run, discard_unstarted
 
     run = create_run(arguments.command, recipe, arguments.output)
-    print(f"run folder: {run.path}", file=sys.stderr)
     from evospike.jobs.conduct import conduct
 
+    def begun() -> None:
+        print(f"run folder: {run.path}", file=sys.stderr)
+
     try:
-        return _result(conduct(run, recipe, quiet=arguments.quiet, tensorboard=arguments.tensorboard))
+        return _result(conduct(run, recipe, quiet=arguments.quiet, tensorboard=arguments.tensorboard, begun=begun))
     except EvospikeError:
         discard_unstarted(run)
         raise
@@ -82,6 +84,7 @@ def evaluate(arguments: Namespace) -> Printed:
         noise_seeds=arguments.noise_seeds,
         noise_space=arguments.noise_space,
         device=arguments.device,
+        force=arguments.force,
         quiet=arguments.quiet,
     )
     return document, f"{describe_evaluation(document)}\nmore: evospike report {document['run']}"
@@ -98,9 +101,13 @@ def report(arguments: Namespace) -> Printed:
 
         written = [str(path) for path in write_figures(runs[0], Path(arguments.figures))]
         return {"run": arguments.run[0], "files": written}, "\n".join(written)
-    from evospike.report.page import write_comparison, write_report
+    from evospike.jobs.folder import unused_path
+    from evospike.report.page import COMPARISON, write_comparison, write_report
 
-    path = write_report(runs[0], output) if len(runs) == 1 else write_comparison(runs, output)
+    if len(runs) == 1:
+        path = write_report(runs[0], output)
+    else:
+        path = write_comparison(runs, output or unused_path(Path(COMPARISON).stem, Path(COMPARISON).suffix))
     found: dict[str, Any] = {"run": arguments.run[0]} if len(runs) == 1 else {"runs": arguments.run}
     return {**found, "page": str(path)}, f"page: {path}"
 
@@ -157,9 +164,40 @@ def data(arguments: Namespace) -> Printed:
     return document, _lines(document)
 
 
+def bench(arguments: Namespace) -> Printed:
+    """bench: the cases as a list, or measured; then their tables appear as they end."""
+    from evospike.bench.registry import chosen
+    from evospike.bench.tables import listing
+
+    found = chosen(arguments.case, quick=arguments.quick)
+    if arguments.list:
+        return listing(found)
+    from evospike.bench.document import to_plain
+    from evospike.bench.run import Options, default_peers, output_path, run_suite
+    from evospike.bench.tables import result_table, summary, text_of
+
+    options = Options(
+        quick=arguments.quick,
+        peers=default_peers() if arguments.peers is None else arguments.peers,
+        device=arguments.device,
+        threads=arguments.threads,
+        repeats=arguments.repeats,
+    )
+    output = output_path(arguments.output, force=arguments.force)
+    print(f"document: {output}", file=sys.stderr)
+    document = run_suite(
+        found,
+        options,
+        output,
+        quiet=arguments.quiet,
+        ended=lambda result: None if arguments.json else print(text_of(result_table(result)), end="\n\n", flush=True),
+    )
+    return to_plain(document), f"{summary(document)}\ndocument: {output}"
+
+
 def _names(given: str | None) -> list[str]:
     """Names separated by commas."""
-    return [] if given is None else [name.strip() for name in given.split(",")]
+    return [] if given is None else names_in(given)
 
 
 def _recipe(arguments: Namespace) -> Recipe:
@@ -239,4 +277,5 @@ COMMANDS: dict[str, Callable[[Namespace], Printed]] = {
     "export-study": export_study,
     "recipes": recipes,
     "data": data,
+    "bench": bench,
 }

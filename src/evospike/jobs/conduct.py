@@ -26,7 +26,7 @@ from evospike.jobs.pool import pool
 from evospike.jobs.ranking import rank
 from evospike.jobs.recipe import Recipe
 from evospike.jobs.results import data_facts, summarise
-from evospike.jobs.searching import search
+from evospike.jobs.searching import check_search, search
 from evospike.jobs.spaces import estimate
 from evospike.jobs.tensorboard import mirrored
 from evospike.jobs.workshop import Workshop
@@ -36,10 +36,18 @@ PROXY = "proxy set"
 """Name under which a study records the digest of the images its candidates train on."""
 
 
-def conduct(run: RunFolder, recipe: Recipe, *, quiet: bool = False, tensorboard: bool = False) -> dict[str, Any]:
+def conduct(
+    run: RunFolder,
+    recipe: Recipe,
+    *,
+    quiet: bool = False,
+    tensorboard: bool = False,
+    begun: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
     """Bring a run to its end and return its result document; a finished run gives its stored one.
 
     tensorboard: whether its curves are also written for TensorBoard, to RUN/tensorboard; changes no result.
+    begun: called when the data and all that the run needs are there, before it scores or trains anything.
     Raises: EvospikeError for what cannot go on; Interrupted when stopped, with the last good state on disk.
     """
     curves = mirrored(run) if tensorboard else nullcontext()
@@ -50,7 +58,10 @@ def conduct(run: RunFolder, recipe: Recipe, *, quiet: bool = False, tensorboard:
         started = time.monotonic()
         try:
             shop = _open_workshop(run, recipe)
+            if run.verb == "search":
+                check_search(shop)
             stop.check()
+            begun()
             document = _VERBS[run.verb](shop, run, stop, quiet)
         except Interrupted:
             tell(f"stopped; what is done is on disk, go on with: evospike resume {run.path}")
@@ -122,7 +133,7 @@ def _evolve(shop: Workshop, run: RunFolder, stop: Stop, *, quiet: bool) -> dict[
         return None
     total = settings.population * settings.generations + settings.finalists * settings.finalist_seeds
     space = SearchSpace.of(dimension_names(shop), settings)
-    with Store.open_or_create(run.store_path) as store, bar("evolve", total, "candidates", quiet=quiet) as shown:
+    with Store.open_or_create(run.store_path) as store, bar("evolve", total, "scores", quiet=quiet) as shown:
         agree(store, PROXY, proxy_set(shop).digest())
         with pool(shop, run, "score") as executor:
             evaluate = evaluate_with(executor, stop.check)

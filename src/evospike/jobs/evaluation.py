@@ -16,14 +16,14 @@ import torch
 from torch import nn
 
 from evospike.core.errors import DataError, RunError
+from evospike.core.lock import holder_of
 from evospike.core.progress import Bar, bar, tell
 from evospike.core.rng import stream
 from evospike.core.settings import differences, nearest, require
 from evospike.data.task import ImageSet
 from evospike.genetic.groups import parameter_roles
-from evospike.jobs.evaluation_document import FILE, compared_arms
-from evospike.jobs.final import WEIGHTS
-from evospike.jobs.folder import RunFolder
+from evospike.jobs.evaluation_document import FILE, compared_arms, lost_by, stored_evaluation
+from evospike.jobs.folder import WEIGHTS, RunFolder
 from evospike.jobs.load import finished_training, open_training, trained_network, workshop_of
 from evospike.jobs.results import data_facts
 from evospike.jobs.workshop import Workshop, parameter_count, settle_process
@@ -36,6 +36,9 @@ from evospike.sparse.masks import summarise
 
 Robustness = Literal["protocol", "full", "none"]
 NoiseSpace = Literal["normalised", "raw"]
+
+SAMPLES, NOISE_SEEDS = 1000, 5
+"""Of robustness, where nothing else is asked for (methods 1.9)."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,22 @@ class _Disturbance:
         require(self.samples >= 1, f"robustness is measured on at least 1 test sample, given {self.samples}")
         require(self.seeds >= 1, f"at least 1 noise seed is needed, given {self.seeds}")
 
+    @classmethod
+    def asked(cls, kind: Robustness, samples: int | None, seeds: int | None, space: NoiseSpace | None) -> _Disturbance:
+        """What was asked for, completed by the protocol. Raises: SettingsError for details of what is not measured."""
+        detailed = [samples, seeds, space] != [None, None, None]
+        require(
+            kind != "none" or not detailed,
+            "samples, noise seeds and noise space say how robustness is measured, but robustness is 'none'; "
+            "leave them out, or ask for 'protocol' or 'full'",
+        )
+        return cls(
+            kind,
+            SAMPLES if samples is None else samples,
+            NOISE_SEEDS if seeds is None else seeds,
+            "normalised" if space is None else space,
+        )
+
     def chosen(self, images: ImageSet, seed: int) -> ImageSet:
         """The test samples it is measured on: all, or so many drawn under the run's seed, in their order."""
         if self.samples >= len(images):
@@ -69,33 +88,41 @@ def evaluate_run(
     *,
     arms: Sequence[str] = (),
     robustness: Robustness = "protocol",
-    samples: int = 1000,
-    noise_seeds: int = 5,
-    noise_space: NoiseSpace = "normalised",
+    samples: int | None = None,
+    noise_seeds: int | None = None,
+    noise_space: NoiseSpace | None = None,
     device: str = "auto",
+    force: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Measure the trained networks of a finished run, and keep the document as RUN/evaluation.json.
 
     arms: networks to measure, the run's own (its first arm) by default; every seed of each, and all of them against the
         first. robustness: `protocol` is noise of half the input's norm (methods 1.9), `full` a curve for every kind of
-        change. samples: test samples for robustness, at most. noise_seeds: draws of every random change.
-        noise_space: where noise is added.
+        change. samples: test samples for robustness, at most (1,000 by default). noise_seeds: draws of every random
+        change (5). noise_space: where noise is added (normalised input). force: whether an earlier document is
+        replaced by one that says less.
 
     Raises: SettingsError for a value that cannot be used or an arm given twice; RunError for a run without trained
-    networks, one that is not finished, or an arm it does not have; CheckpointError for damaged weights; DataError for
-    data that are not what the networks were trained on; ShapeError for a network without neurons.
+    networks, one that is not finished, an arm it does not have, or an earlier document that says more; CheckpointError
+    for damaged weights; DataError for data that are not what the networks were trained on; ShapeError for a network
+    without neurons.
     """
-    disturbance = _Disturbance(robustness, samples, noise_seeds, noise_space)
+    disturbance = _Disturbance.asked(robustness, samples, noise_seeds, noise_space)
     started = time.monotonic()
     run = open_training(path)
     digest = _digest_of_result(run)
     names, seeds = _known_arms(run, arms), range(run.recipe.final.seeds)
     results = [finished_training(run, arm, seed) for arm in names for seed in seeds]
+    known_samples = results[0]["test_samples"]
+    if not force:
+        _refuse_to_lose(run, names, disturbance, known_samples)
+    if samples is not None and samples > known_samples:
+        tell(f"the test split has {known_samples:,} samples, {samples:,} were asked for; robustness is measured on all")
     shop = workshop_of(run, device, same_path=True)
     settle_process(shop.plan)
     images = _test_images(shop)
-    _check_data(shop, len(images), results[0]["test_samples"])
+    _check_data(shop, len(images), known_samples)
     passes = len(results) * (1 if disturbance.kind == "none" else 2)
     with bar("evaluate", passes, "passes", quiet=quiet) as shown:
         measure = _Measure(run, shop, images, disturbance, shown)
@@ -117,10 +144,37 @@ def evaluate_run(
 def _digest_of_result(run: RunFolder) -> str:
     result = run.read("result.json")
     if result is None:
-        raise RunError(f"'{run.path}' is not finished; continue it with: evospike resume {run.path}")
+        raise _unfinished(run)
     if "digest" not in result:
         raise RunError(f"{run.path / 'result.json'} holds no result; the file was altered, delete it and resume")
     return str(result["digest"])
+
+
+def _unfinished(run: RunFolder) -> RunError:
+    """Why a run has no result: it is at work, or it stopped. Raises: RunError for a lock that cannot be read."""
+    holder = holder_of(run.path)
+    if holder is None or holder.state == "stale":
+        return RunError(f"'{run.path}' is not finished; continue it with: evospike resume {run.path}")
+    return RunError(
+        f"'{run.path}' is still running (process {holder.pid} on {holder.host}); "
+        f"watch it with: evospike watch {run.path}"
+    )
+
+
+def _refuse_to_lose(run: RunFolder, arms: Sequence[str], disturbance: _Disturbance, test_samples: int) -> None:
+    """Raises: RunError when an earlier document of the same weights says what the new one would not."""
+    try:
+        earlier = stored_evaluation(run)
+    except RunError:  # an altered document is no loss
+        return
+    if earlier is None:
+        return
+    samples = min(disturbance.samples, test_samples)
+    if lost := lost_by(earlier, arms, disturbance.kind, samples, disturbance.seeds):
+        raise RunError(
+            f"{run.path / FILE} says more, this would lose {' and '.join(lost)}; ask for as much, keep a copy of the "
+            "file elsewhere, or replace it with --force"
+        )
 
 
 def _known_arms(run: RunFolder, asked: Sequence[str]) -> list[str]:

@@ -36,6 +36,9 @@ _OF_A_SEED = (
 _COMPARED = ("test_accuracy", "spikes_per_sample", "synaptic_operations", "noisy_accuracy")
 """Numbers of a seed by which arms are compared, beside every energy model."""
 
+_ROBUSTNESS = ("none", "protocol", "full")
+"""How much is measured of robustness, from the least to the most."""
+
 
 def stored_evaluation(run: RunFolder) -> dict[str, Any] | None:
     """The evaluation of a run; None when there is none or it is of other weights than the run's result.
@@ -46,6 +49,23 @@ def stored_evaluation(run: RunFolder) -> dict[str, Any] | None:
     if document is None or result is None or document.get("digest") != result.get("digest"):
         return None
     return document
+
+
+def lost_by(document: Mapping[str, Any], arms: Sequence[str], robustness: str, samples: int, seeds: int) -> list[str]:
+    """What a document says that one of these arms and this robustness would not: each in some words.
+
+    samples, seeds: of the new robustness.
+    """
+    missing = [arm["arm"] for arm in document["arms"] if arm["arm"] not in arms]
+    lost = [f"the numbers of {', '.join(missing)}"] if missing else []
+    found = document["robustness"]
+    if found is None:
+        return lost
+    if _ROBUSTNESS.index(robustness) < _ROBUSTNESS.index(found["kind"]):
+        return [*lost, f"its robustness ({found['kind']})"]
+    if samples < found["samples"] or seeds < found["noise_seeds"]:
+        lost.append(f"robustness over {found['samples']:,} samples and {found['noise_seeds']} noise seeds")
+    return lost
 
 
 def compared_arms(arms: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
@@ -60,22 +80,29 @@ def arm_document(name: str, trainings: Sequence[Mapping[str, Any]]) -> dict[str,
 
     trainings: documents of the same form, one per seed.
     """
-    accuracies = [training["test_accuracy"] for training in trainings]
-    spread = {
-        "test_accuracy_std": deviation(accuracies),
-        "test_accuracy_interval": half_interval(accuracies),
-    }
+    seeds = [_of_seed(seed, training) for seed, training in enumerate(trainings)]
+    spread = _spread(seeds)
     special = ("confusion", "layers", "robustness")
     plain = averaged([{key: value for key, value in t.items() if key not in special} for t in trainings])
     return {
         "arm": name,
         **plain,
-        **spread,
+        "test_accuracy_std": spread["test_accuracy"]["std"],
+        "test_accuracy_interval": spread["test_accuracy"]["interval"],
+        "spread": spread,
         "confusion": _added([training["confusion"] for training in trainings]),
         "layers": _layers([training["layers"] for training in trainings]),
         "robustness": _robustness([training["robustness"] for training in trainings]),
-        "seeds": [_of_seed(seed, training) for seed, training in enumerate(trainings)],
+        "seeds": seeds,
     }
+
+
+def _spread(seeds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
+    """By how much every number that was measured of each seed varies: its standard deviation over the seeds and half
+    the 95 % interval of its mean, both None for one seed."""
+    listed = [_numbers(seed, (*_OF_A_SEED, "noisy_accuracy")) for seed in seeds]
+    columns = {key: [numbers[key] for numbers in listed] for key in listed[0] if all(key in one for one in listed)}
+    return {key: {"std": deviation(values), "interval": half_interval(values)} for key, values in columns.items()}
 
 
 def averaged(values: Sequence[Any]) -> Any:
@@ -141,7 +168,7 @@ def _of_seed(seed: int, training: Mapping[str, Any]) -> dict[str, Any]:
 
 def _difference(arm: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
     """Mean and half its 95 % interval of every number that was measured of both."""
-    mine, theirs = ([_comparable(seed) for seed in one["seeds"]] for one in (arm, first))
+    mine, theirs = ([_numbers(seed, _COMPARED) for seed in one["seeds"]] for one in (arm, first))
     found = {}
     for key in mine[0]:
         if key in theirs[0]:
@@ -150,6 +177,7 @@ def _difference(arm: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, A
     return found
 
 
-def _comparable(seed: Mapping[str, Any]) -> dict[str, float]:
-    numbers = {key: seed[key] for key in _COMPARED if seed[key] is not None}
+def _numbers(seed: Mapping[str, Any], keys: Sequence[str]) -> dict[str, float]:
+    """Those of these keys that were measured, and every energy under `energy.MODEL`."""
+    numbers = {key: seed[key] for key in keys if seed[key] is not None}
     return numbers | {f"energy.{model}": picojoules for model, picojoules in seed["energy"].items()}

@@ -7,13 +7,13 @@ from itertools import chain
 from textwrap import wrap
 from typing import Any
 
+from evospike.core.statistics import significant
+from evospike.core.units import energy_text, energy_unit
 from evospike.jobs.results import data_line
 
 WIDTH = 110
 _LABEL = 16
 _NO_BREAK = "\N{NO-BREAK SPACE}"
-_UNITS = ((1e9, "mJ"), (1e6, "µJ"), (1e3, "nJ"))
-"""Picojoules of a unit, and its name."""
 
 
 def describe_evaluation(document: Mapping[str, Any]) -> str:
@@ -101,7 +101,7 @@ def _energy(document: Mapping[str, Any]) -> Iterator[str]:
         dense = model["dense_picojoules"]
         ratio = f"{model['picojoules'] / dense:.1%}" if dense else "-"
         yield (
-            f"{name:<20} {_joules(model['picojoules']):>14} {_joules(dense):>14} {ratio:>8} "
+            f"{name:<20} {energy_text(model['picojoules']):>14} {energy_text(dense):>14} {ratio:>8} "
             f"{_break_even(document['break_even'].get(name)):>28}"
         )
     for name, model in document["energy"].items():
@@ -114,7 +114,9 @@ def _break_even(model: Mapping[str, Any] | None) -> str:
     if model is None:
         return "-"
     if model["firing_rate"] is None:
-        return "at none"
+        return "none"
+    if model["firing_rate"] > 1:
+        return "always"
     return f"{model['firing_rate']:.4f} ({model['scale']:.3g} x its own)"
 
 
@@ -150,11 +152,13 @@ def _layers(document: Mapping[str, Any]) -> Iterator[str]:
         f"{'synaptic operations':>20} {'parameters':>12}"
     )
     for row in document["layers"]:
+        rate = row["input_activity" if row["input_kind"] == "real" else "input_rate"]
         yield (
-            f"{_short(row['name'], 24):<24} {row['input_kind']:<6} {row['input_rate']:>8.4f} {row['density']:>8.1%} "
+            f"{_short(row['name'], 24):<24} {row['input_kind']:<6} {rate:>8.4f} {row['density']:>8.1%} "
             f"{_count(row['passes']):>6} {_count(row['dense_macs']):>15} {_count(row['synaptic_operations']):>20} "
             f"{_count(row['parameters']):>12}"
         )
+    yield from _indented("rate: mean of what a layer reads; of real values, the share that is not zero")
 
 
 def _neurons(document: Mapping[str, Any]) -> Iterator[str]:
@@ -182,27 +186,28 @@ def _arms(document: Mapping[str, Any]) -> Iterator[str]:
     for arm in others:
         yield f"{arm['arm']} minus {first['arm']}, paired over {_seeds(arm['seeds'])}"
         for key, difference in arm["difference"].items():
-            yield f"  {key.replace('_', ' ') if '.' not in key else key:<28} {_change(key, difference)}"
+            name = key.replace("_", " ") if "." not in key else key
+            yield f"  {name:<28} {_change(key, difference, len(arm['seeds']))}"
 
 
 def _seeds(seeds: Sequence[Any]) -> str:
     return f"{len(seeds)} seeds" if len(seeds) > 1 else "one seed"
 
 
-def _change(key: str, difference: Mapping[str, Any]) -> str:
+def _change(key: str, difference: Mapping[str, Any], seeds: int) -> str:
     """A difference in the unit of its number; every energy stands beside the name of its model."""
     mean, interval = difference["mean"], difference["interval"]
     if key.endswith("accuracy"):
         scale, unit, digits = 100.0, "points", 2
     elif key.startswith("energy."):
-        size, unit = _unit(max(abs(mean), interval or 0.0))
-        scale, digits = 1 / size, 3
+        size = energy_unit([mean, interval])
+        scale, unit, digits = size.of(1.0), size.name, 3
     else:
         scale, unit, digits = 1.0, "", 1
     text = f"{scale * mean:+,.{digits}f}"
     if interval is not None:
         text += f" ± {scale * interval:,.{digits}f}"
-    verdict = " (not significant)" if interval is not None and abs(mean) <= interval else ""
+    verdict = " (not significant)" if significant(mean, interval, seeds) is False else ""
     return f"{text} {unit}".rstrip() + verdict
 
 
@@ -225,15 +230,6 @@ def _share_with(value: float, interval: float | None) -> str:
 def _count(value: float) -> str:
     """A count, or the mean of counts: whole, or with one decimal."""
     return f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
-
-
-def _joules(picojoules: float) -> str:
-    size, unit = _unit(picojoules)
-    return f"{picojoules / size:,.3f} {unit}"
-
-
-def _unit(picojoules: float) -> tuple[float, str]:
-    return next(((size, unit) for size, unit in _UNITS if abs(picojoules) >= size), (1.0, "pJ"))
 
 
 def _short(name: str, width: int) -> str:

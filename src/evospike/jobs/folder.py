@@ -28,13 +28,24 @@ from typing import Any
 
 import evospike
 from evospike.core import lock
-from evospike.core.errors import RunError
+from evospike.core.errors import RunError, StoreError
 from evospike.core.files import digest_json, write_json
 from evospike.jobs.recipe import Recipe, recipe_from_plain
 
 FORMAT = 1
 VERBS = ("evolve", "train", "search", "rank")
+WEIGHTS = "weights.safetensors"
+"""File of a finished final training with the weights of its network."""
+
 _SEAL = "checksum"
+_REMEDY = "restore it or start a new run"
+_REMEDIES = {
+    "result.json": "delete it and make it again: evospike resume {run}",
+    "evaluation.json": "evaluate again: evospike evaluate {run}",
+}
+"""What to do about a document of a run that was altered and can be made again."""
+
+_BEFORE_THE_FIRST_SCORE = {"run.json", "plan.json", "workers.json", lock.NAME, lock.GUARD}
 
 
 @dataclass(frozen=True)
@@ -70,8 +81,9 @@ class RunFolder:
         return self.path / "final" / f"{arm}-{repeat}"
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """A JSON document of the folder, None when it is not there yet."""
-        return read_record(self.path / name) if (self.path / name).is_file() else None
+        """A JSON document of the folder, None when it is not there yet. Raises: RunError when it was altered."""
+        remedy = _REMEDIES.get(name, _REMEDY).format(run=self.path)
+        return read_record(self.path / name, remedy) if (self.path / name).is_file() else None
 
     def write(self, name: str, value: Mapping[str, Any]) -> None:
         """Write a JSON document of the folder, atomically."""
@@ -85,11 +97,12 @@ def create_run(verb: str, recipe: Recipe, output: str | None) -> RunFolder:
     or cannot be made.
     """
     recipe.check_for(verb)
-    path = Path(output) if output else _fresh_path(recipe.name)
+    path = Path(output) if output else unused_path(f"runs/{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}")
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise RunError(
-            f"'{path}' exists and is not empty; give -o a new folder, or continue it: evospike resume {path}"
-        )
+        if path.is_dir():
+            go_on = f", or continue it: evospike resume {path}" if (path / "run.json").is_file() else ""
+            raise RunError(f"'{path}' exists and is not empty; give -o a new folder{go_on}")
+        raise RunError(f"'{path}' is a file; give -o a new folder")
     record = {
         "format": FORMAT,
         "verb": verb,
@@ -123,11 +136,24 @@ def open_run(path: str | Path) -> RunFolder:
 
 
 def discard_unstarted(run: RunFolder) -> None:
-    """Take back a new run folder that got no further than its record, so that its name is free again."""
-    if {entry.name for entry in run.path.iterdir()} <= {"run.json", lock.NAME, lock.GUARD}:
+    """Take back a new run folder in which nothing was scored or trained yet, so that its name is free again."""
+    if all(entry.name in _BEFORE_THE_FIRST_SCORE or _is_empty_study(entry) for entry in run.path.iterdir()):
         for entry in run.path.iterdir():
             entry.unlink()
         run.path.rmdir()
+
+
+def _is_empty_study(path: Path) -> bool:
+    """Whether a file is the record of a study without a score; one that cannot be read is none."""
+    if not (path.match("study*.sqlite") and path.is_file()):
+        return False
+    from evospike.evolution.store import Store  # with sqlite3, which a command that is refused has no use for
+
+    try:
+        with Store.view(path) as store:
+            return not store.scores()
+    except StoreError:
+        return False
 
 
 def source_commit() -> str:
@@ -146,12 +172,12 @@ def source_commit() -> str:
     return commit.stdout.strip() + ("+" if changes.stdout.strip() else "")
 
 
-def _fresh_path(name: str) -> Path:
-    base = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    path, count = base, 1
+def unused_path(name: str, ending: str = "") -> Path:
+    """A path of this name that does not exist: itself, or with a number from 2 on before its ending."""
+    path, count = Path(f"{name}{ending}"), 1
     while path.exists():
         count += 1
-        path = base.with_name(f"{base.name}-{count}")
+        path = Path(f"{name}-{count}{ending}")
     return path
 
 
@@ -160,18 +186,20 @@ def write_record(path: Path, value: Mapping[str, Any]) -> None:
     write_json(path, {**value, _SEAL: digest_json(dict(value))})
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """Read what `write_record` wrote. Raises: RunError when it cannot be read or was altered."""
+def read_record(path: Path, remedy: str = _REMEDY) -> dict[str, Any]:
+    """Read what `write_record` wrote. Raises: RunError with the remedy when it cannot be read or was altered."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         seal = value.pop(_SEAL, None) if isinstance(value, dict) else None
-        whole = seal is None or seal == digest_json(value)
+        whole = seal == digest_json(value)
     except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"cannot read {path} ({error}); the file was altered, restore it or start a new run") from None
+        raise RunError(f"cannot read {path} ({error}); the file was altered, {remedy}") from None
     if not isinstance(value, dict):
-        raise RunError(f"{path} holds no record; the file was altered, restore it or start a new run")
+        raise RunError(f"{path} holds no record; the file was altered, {remedy}")
+    if seal is None:
+        raise RunError(f"{path} has no checksum; the file was altered, {remedy}")
     if not whole:
-        raise RunError(f"checksum of {path} does not match; the file was altered, restore it or start a new run")
+        raise RunError(f"checksum of {path} does not match; the file was altered, {remedy}")
     return value
 
 

@@ -7,7 +7,7 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from evospike.core.files import digest_json
-from evospike.core.statistics import deviation, half_interval
+from evospike.core.statistics import deviation, half_interval, significant
 from evospike.jobs.folder import RunFolder
 from evospike.jobs.recipe import Recipe
 from evospike.training.history import without_times
@@ -138,16 +138,22 @@ def _search(document: Mapping[str, Any]) -> str:
     if len(seeds) < 2:
         return (
             f"score {document['score']:.6g}, {document['parameters']:,} parameters, {document['operations']:,} "
-            f"operations, {document['candidates']} candidates at {per_second} a second"
+            f"operations, {_scored(document)}, {per_second} scores a second"
         )
     mean_score = f"{document['score']:.6g} ± {document['interval']:.3g}"
-    lines = [f"\n{'seed':<4} {'score':>20} {'parameters':>12} {'operations':>16} {'candidates':>10}"]
+    lines = [f"\n{'seed':<4} {'score':>20} {'parameters':>12} {'operations':>16}  scored"]
     for seed in seeds:
         row = f"{seed['seed']:<4} {seed['score']:>20.6g} {seed['parameters']:>12,} {seed['operations']:>16,}"
-        shown = "  the cells above" if seed["seed"] == document["winner_seed"] else ""
-        lines.append(f"{row} {seed['candidates']:>10,}{shown}")
+        shown = "; the cells above" if seed["seed"] == document["winner_seed"] else ""
+        lines.append(f"{row}  {_scored(seed)}{shown}")
     lines.append(f"mean {mean_score:>20} {document['parameters']:>12,.0f} {document['operations']:>16,.0f}")
-    return "\n".join([*lines, f"{per_second} candidates a second; the mean with half its 95 % interval over seeds"])
+    return "\n".join([*lines, f"{per_second} scores a second; the mean with half its 95 % interval over seeds"])
+
+
+def _scored(found: Mapping[str, Any]) -> str:
+    """What a search gave scores to; documents of earlier releases do not say how often its best were drawn again."""
+    again = f", further draws of the best: {found['draws']:,}" if "draws" in found else ""
+    return f"{found['candidates']:,} candidates{again}"
 
 
 def _cells(genome: Mapping[str, Any]) -> str:
@@ -187,7 +193,8 @@ def table(document: Mapping[str, Any]) -> str:
         lines.append(f"{row} {arm['firing_rate']:>12.3f} {arm['seconds']:>8.1f}")
     for arm in arms[1:]:
         name, first = arm["arm"], arms[0]["arm"]
-        lines.append(f"{name} minus {first}, paired: {_points(arm['difference'], arm['difference_interval'])}")
+        change = _points(arm["difference"], arm["difference_interval"], len(arm["seeds"]))
+        lines.append(f"{name} minus {first}, paired: {change}")
     return "\n".join(lines)
 
 
@@ -195,8 +202,8 @@ def _percent(value: float, interval: float | None) -> str:
     return f"{value:.2%}" if interval is None else f"{100 * value:.2f} ± {100 * interval:.2f} %"
 
 
-def _points(value: float, interval: float | None) -> str:
+def _points(value: float, interval: float | None, seeds: int) -> str:
     if interval is None:
         return f"{100 * value:+.2f} points (one seed)"
-    verdict = "" if abs(value) > interval else " (not significant)"
+    verdict = "" if significant(value, interval, seeds) else " (not significant)"
     return f"{100 * value:+.2f} ± {100 * interval:.2f} points{verdict}"

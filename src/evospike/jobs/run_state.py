@@ -19,7 +19,7 @@ from evospike.core.lock import Holder, holder_of
 from evospike.evolution.fitness import LOSS_TERMS
 from evospike.evolution.ledger import WINNER
 from evospike.evolution.store import Recorded
-from evospike.jobs.folder import RunFolder
+from evospike.jobs.folder import WEIGHTS, RunFolder
 from evospike.jobs.progress import PROGRESS, read_progress
 from evospike.jobs.recipe import Recipe
 from evospike.jobs.records import (
@@ -33,7 +33,12 @@ from evospike.jobs.records import (
 )
 from evospike.jobs.worker_file import WORKERS, WorkerLine, read_workers
 
-Phase = Literal["not started", "starting", "evolving", "searching", "ranking", "training", "stopped", "finished"]
+Phase = Literal[
+    "not started", "starting", "evolving", "searching", "ranking", "training", "stopped", "finished", "damaged"
+]
+"""`damaged`: it has a result that cannot be read, so nothing more will happen to it by itself."""
+
+RESULT = "result.json"
 
 LATEST = 5
 """How many of the last candidates a state holds."""
@@ -146,12 +151,15 @@ class _Reader:
     def state(self) -> RunState:
         run = self._run
         recipe = run.recipe
-        result = self._try(lambda: run.read("result.json"), None)
+        result = self._try(lambda: run.read(RESULT), None)
+        damaged = bool(self._problems)
         holder = self._try(lambda: holder_of(run.path), None)
         studies = self._studies(recipe)
         alive = holder is not None and holder.state != "stale"
         trainings = self._trainings(recipe, alive) if run.trains else ()
-        phase = self._phase(result is not None, alive, studies)
+        phase: Phase = "damaged" if damaged else self._phase(result is not None, alive, studies)
+        if phase == "finished" and run.trains:
+            self._miss_weights(recipe)
         return RunState(
             path=str(run.path),
             verb=run.verb,
@@ -175,6 +183,14 @@ class _Reader:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             self._problems.append(f"a record has an unexpected form ({type(error).__name__}: {error})")
         return default
+
+    def _miss_weights(self, recipe: Recipe) -> None:
+        """Say which networks of a finished run are no longer there."""
+        final = recipe.final
+        for arm, seed in ((arm, seed) for arm in final.arms for seed in range(final.seeds)):
+            if not (self._run.final_path(arm, seed) / WEIGHTS).is_file():
+                again = f"make them again with: evospike resume {self._run.path}"
+                self._problems.append(f"the weights of '{arm}' (seed {seed}) are gone; {again}")
 
     def _phase(self, finished: bool, alive: bool, studies: Sequence[StudyState]) -> Phase:
         begun = (self._run.path / "plan.json").is_file()
@@ -290,7 +306,7 @@ def _progress(
     run: RunFolder, phase: Phase, studies: Sequence[StudyState], trainings: Sequence[TrainingState]
 ) -> Progress | None:
     """Of the phase at hand; of a run that was stopped, of the phase it was in."""
-    if phase in ("not started", "starting", "finished"):
+    if phase in ("not started", "starting", "finished", "damaged"):
         return None
     if trainings and _all_finished(run, studies):
         return _training_progress(run.recipe, trainings)
@@ -306,7 +322,7 @@ def _study_progress(run: RunFolder, studies: Sequence[StudyState]) -> Progress:
     total = study_count(run) * _expected(run.verb, run.recipe)
     done = sum(study.expected if study.finished else study.done for study in studies)
     seconds = _weighted_mean([(study.seconds, study.done) for study in studies])
-    return _measured(done, total, "candidates", seconds, run.recipe.run.workers)
+    return _measured(done, total, "scores", seconds, run.recipe.run.workers)
 
 
 def _training_progress(recipe: Recipe, trainings: Sequence[TrainingState]) -> Progress:

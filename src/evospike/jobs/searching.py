@@ -22,6 +22,7 @@ from evospike.evolution.population import PopulationResult, PopulationSearch
 from evospike.evolution.records import Genotype, Request, Score
 from evospike.evolution.settings import MAXIMISED
 from evospike.evolution.store import Store
+from evospike.evolution.strategies.registry import make_population_strategy
 from evospike.jobs.agreement import agree
 from evospike.jobs.folder import RunFolder
 from evospike.jobs.pool import pool
@@ -56,6 +57,13 @@ class Found:
         return fmean(term(score, name) for score in drawn or [winner.score])
 
 
+def check_search(shop: Workshop) -> None:
+    """Find out before a search begins that it can. Raises: MissingExtra without pymoo."""
+    recipe = shop.recipe
+    variation = genome_variation(recipe, shop.task.shape, len(shop.task.classes))
+    make_population_strategy(variation, recipe.search.each, recipe.run.seed)
+
+
 def search(shop: Workshop, run: RunFolder, stop: Stop, quiet: bool) -> dict[str, Any]:
     """Search as often as the recipe says, or go on with it, and say what was found.
 
@@ -64,7 +72,7 @@ def search(shop: Workshop, run: RunFolder, stop: Stop, quiet: bool) -> dict[str,
     recipe = shop.recipe
     started = time.monotonic()
     with (
-        bar("search", candidate_count(recipe), "candidates", quiet=quiet) as shown,
+        bar("search", candidate_count(recipe), "scores", quiet=quiet) as shown,
         pool(shop, run, "score_genome") as executor,
     ):
         evaluate, show = evaluate_with(executor, stop.check), show_scores(shown, "score")
@@ -164,6 +172,7 @@ def _document(shop: Workshop, run: RunFolder, found: Sequence[Found], per_second
         "firing_rate": fmean(rates) if rates else None,
         "digest": best.digest if len(found) == 1 else digest_json([one.digest for one in found]),
         "candidates": seeds[best.seed]["candidates"],
+        "draws": seeds[best.seed]["draws"],
         "candidates_per_second": round(per_second, 2),
         "winner_seed": best.seed,
         "winner": {
@@ -196,6 +205,7 @@ def _seed(shop: Workshop, found: Found) -> dict[str, Any]:
         "operations": macs_per_step(spec) * shop.recipe.model.steps,
         "firing_rate": winner.score.terms.get("firing_rate"),
         "candidates": len(found.result.candidates),
+        "draws": sum(len(one.scores) for one in found.result.finalists),
         "winner": _genome(shop, winner.genotype),
         "digest": found.digest,
     }

@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 FOLDER = "tensorboard"
 
 EVERY_SECONDS = 5.0
-"""Seconds between two looks at the records, and at least `MOST_OF_THE_TIME` times what a look takes."""
+"""Seconds between two looks at the records, and at least `PAUSE_TO_LOOK` times what a look takes."""
 
-MOST_OF_THE_TIME = 10
+PAUSE_TO_LOOK = 10
 
 _NAMES = {"loss": "training/loss", "rate": "training/learning_rate"}
 _NO_CURVES = ("epoch", "seconds")
@@ -154,7 +154,7 @@ def _follow(mirror: _Mirror, ended: threading.Event, every: float) -> None:
         started = time.monotonic()
         with contextlib.suppress(*_UNREADABLE):
             mirror.update()
-        pause = max(every, MOST_OF_THE_TIME * (time.monotonic() - started))
+        pause = max(every, PAUSE_TO_LOOK * (time.monotonic() - started))
 
 
 def _summary_writer() -> type[SummaryWriter]:

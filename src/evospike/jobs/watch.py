@@ -11,23 +11,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from evospike.core.errors import Interrupted
+from evospike.core.errors import Interrupted, RunError
 from evospike.core.settings import require
 from evospike.jobs.folder import open_run
 from evospike.jobs.run_state import CandidateState, Progress, RunState, StudyState, TrainingState, state_of
 from evospike.jobs.worker_file import WorkerLine
 
-MOST_OF_THE_TIME = 5
+PAUSE_TO_LOOK = 5
 """A look at the run is followed by a pause of at least this many times its length."""
 
 NARROWEST, WIDEST = 20, 200
+
+WIDEST_BAR, NARROWEST_BAR = 24, 6
+
+_AT_WORK_FIRST = ("training", "stopped", "waiting", "finished")
+"""States of trainings in the order in which these are listed."""
 
 
 def watch(path: str | Path, *, once: bool = False, interval: float = 2.0, out: TextIO | None = None) -> None:
     """Show a run until it is finished: redrawn in place on a terminal, elsewhere a block for every change.
 
-    once: show it once and return. interval: seconds between two looks.
-    Raises: RunError when it is no run folder; SettingsError for an interval of 0 or less; Interrupted on Ctrl-C.
+    A run that was stopped is shown until it is resumed and finished. once: show it once and return. interval: seconds
+    between two looks.
+    Raises: RunError when it is no run folder, or, unless `once`, its result is damaged; SettingsError for an interval
+    of 0 or less; Interrupted on Ctrl-C.
     """
     require(interval > 0, f"'interval' must be positive, given {interval:g}; give seconds between two looks")
     run = open_run(path)
@@ -36,28 +43,51 @@ def watch(path: str | Path, *, once: bool = False, interval: float = 2.0, out: T
         while True:
             started = time.monotonic()
             state = state_of(run)
-            screen.show(state)
+            screen.show(state, follows=not once)
             if once or state.phase == "finished":
                 return
-            time.sleep(max(interval, MOST_OF_THE_TIME * (time.monotonic() - started)))
+            if state.phase == "damaged":
+                raise RunError(state.problems[0])
+            time.sleep(max(interval, PAUSE_TO_LOOK * (time.monotonic() - started)))
     except KeyboardInterrupt:
         raise Interrupted(signal.SIGINT) from None
 
 
-def render(state: RunState, width: int = 100) -> str:
-    """The state as lines of at most `width` characters (20 or more), the most important ones first."""
+def render(state: RunState, width: int = 100, *, brief: bool = False, follows: bool = False) -> str:
+    """The state as lines of at most `width` characters (20 or more), the most important ones first.
+
+    brief: of the trainings list those at work and sum up the others, and of a finished study only its best.
+    follows: whether a watcher goes on looking.
+    """
+    width = max(width, NARROWEST)
+    lines = [*_head_lines(state, width, follows=follows), *_section_lines(state, brief=brief)]
+    return "\n".join(part for line in lines for part in _wrapped(_clean(line), width))
+
+
+def _head_lines(state: RunState, width: int, *, follows: bool) -> list[str]:
     lines = [f"evospike {state.verb} {state.recipe}: {state.path}", _phase_line(state)]
+    if follows and state.phase in ("stopped", "not started"):
+        lines.append("waiting for it to go on; Ctrl-C ends this")
     if state.progress is not None:
-        lines.append(_progress_line(state.progress))
+        lines.append(_progress_line(state.progress, width))
+    if state.phase == "evolving" and state.trainings:
+        lines.append(f"then {_plural(len(state.trainings), 'training')} of {state.trainings[0].epochs} epochs")
     if state.result is not None:
         lines += [f"{name.replace('_', ' ')}: {_number(name, value)}" for name, value in state.result.items()]
     lines += [f"problem: {problem}" for problem in state.problems]
-    lines += [_worker_line(worker) for worker in state.doing]
-    for study in state.studies:
-        lines += ["", *_study_lines(study, named=len(state.studies) > 1)]
-    if state.trainings:
-        lines += ["", *_training_lines(state.trainings)]
-    return "\n".join(part for line in lines for part in _wrapped(_clean(line), max(width, NARROWEST)))
+    return lines + [_worker_line(worker) for worker in state.doing]
+
+
+def _section_lines(state: RunState, *, brief: bool) -> list[str]:
+    """Studies and trainings, those first that the run is at."""
+    studies = [
+        ["", *_study_lines(study, named=len(state.studies) > 1, latest=not (brief and study.finished))]
+        for study in state.studies
+    ]
+    trainings = [["", *_training_lines(state.trainings, brief=brief)]] if state.trainings else []
+    searched = all(study.finished for study in state.studies)
+    sections = [*trainings, *studies] if searched else [*studies, *trainings]
+    return [line for section in sections for line in section]
 
 
 class _Screen:
@@ -67,8 +97,8 @@ class _Screen:
         self._out, self._terminal = out, out.isatty()
         self._shown: list[str] = []
 
-    def show(self, state: RunState) -> None:
-        lines = self._fitted(state)
+    def show(self, state: RunState, *, follows: bool) -> None:
+        lines = self._fitted(state, follows=follows)
         if lines == self._shown:
             return
         back = f"\x1b[{len(self._shown)}F\x1b[J" if self._terminal and self._shown else ""
@@ -77,33 +107,45 @@ class _Screen:
         self._out.flush()
         self._shown = lines
 
-    def _fitted(self, state: RunState) -> list[str]:
+    def _fitted(self, state: RunState, *, follows: bool) -> list[str]:
         """On a terminal only what it has room for, since it cannot be taken back once it has scrolled away."""
         if not self._terminal:
-            return render(state, WIDEST).split("\n")
+            return render(state, WIDEST, follows=follows).split("\n")
         size = shutil.get_terminal_size()
-        return render(state, size.columns - 1).split("\n")[: size.lines - 1]
+        width, room = size.columns - 1, max(size.lines - 1, 1)
+        lines = render(state, width, follows=follows).split("\n")
+        if len(lines) > room:
+            lines = render(state, width, brief=True, follows=follows).split("\n")
+        if len(lines) <= room:
+            return lines
+        hidden = f"({_plural(len(lines) - room + 1, 'more line')} in a higher window)"
+        return [*lines[: room - 1], hidden[:width]]
 
 
 def _phase_line(state: RunState) -> str:
     holder = state.holder
     if state.phase == "finished":
         return f"finished; more: evospike report {state.path}"
+    if state.phase == "damaged":
+        return "damaged: its result cannot be read"
     if holder is None or holder.state == "stale":
         gone = f" (process {holder.pid} is gone)" if holder is not None else ""
         return f"{state.phase}{gone}; go on with: evospike resume {state.path}"
     asked = ", which this host cannot ask" if holder.state == "elsewhere" else ""
-    workers = f"{state.workers} worker{'s' if state.workers > 1 else ''}"
+    workers = _plural(state.workers, "worker")
     return f"{state.phase}: process {holder.pid} on {holder.host}{asked}, since {holder.since}, {workers}"
 
 
-def _progress_line(progress: Progress) -> str:
-    share = progress.done / max(progress.total, 1)
-    filled = round(24 * min(share, 1.0))
-    line = f"[{'#' * filled}{'-' * (24 - filled)}] {progress.done:g} of {progress.total} {progress.unit}"
-    if progress.rate is None or progress.seconds_left is None:
-        return line
-    return f"{line}, {_rate(progress.rate, progress.unit)}, about {_duration(progress.seconds_left)} left"
+def _progress_line(progress: Progress, width: int) -> str:
+    """Behind a bar of what is left of the width; without one where little is."""
+    text = f"{progress.done:g} of {progress.total} {progress.unit}"
+    if progress.rate is not None and progress.seconds_left is not None:
+        text += f", {_rate(progress.rate, progress.unit)}, about {_duration(progress.seconds_left)} left"
+    cells = min(WIDEST_BAR, width - len(text) - len("[] "))
+    if cells < NARROWEST_BAR:
+        return text
+    filled = round(cells * min(progress.done / max(progress.total, 1), 1.0))
+    return f"[{'#' * filled}{'-' * (cells - filled)}] {text}"
 
 
 def _worker_line(worker: WorkerLine) -> str:
@@ -111,7 +153,7 @@ def _worker_line(worker: WorkerLine) -> str:
     return f"  worker {worker.pid}: {worker.doing}, since {since}"
 
 
-def _study_lines(study: StudyState, *, named: bool) -> list[str]:
+def _study_lines(study: StudyState, *, named: bool, latest: bool) -> list[str]:
     lines = [study.name] if named else []
     if not study.generation:
         return [*lines, f"before the first of {study.generations} generations"]
@@ -121,7 +163,7 @@ def _study_lines(study: StudyState, *, named: bool) -> list[str]:
     )
     if study.best is not None:
         lines.append(f"best {study.measure} so far: {study.best:.5g}")
-    return lines + [_candidate_line(candidate) for candidate in study.latest]
+    return lines + [_candidate_line(candidate) for candidate in study.latest if latest]
 
 
 def _candidate_line(candidate: CandidateState) -> str:
@@ -131,14 +173,31 @@ def _candidate_line(candidate: CandidateState) -> str:
     return f"  {name:<30} {candidate.status:<9} {value:>10} {candidate.seconds:>7.1f} s  {candidate.reason}"
 
 
-def _training_lines(trainings: Sequence[TrainingState]) -> list[str]:
-    lines = [f"{'training':<16} {'state':<9} {'epoch':>11} {'done':>6} {'loss':>9} {'validation':>11} {'test':>8}"]
-    for one in trainings:
-        epoch = f"{one.epoch} of {one.epochs}"
-        row = f"{f'{one.arm}, seed {one.repeat}':<16} {one.state:<9} {epoch:>11} {one.share:>6.1%}"
-        loss = "" if one.loss is None else f"{one.loss:.4f}"
-        lines.append(f"{row} {loss:>9} {_percent(one.validation_accuracy):>11} {_percent(one.test_accuracy):>8}")
-    return lines
+def _training_lines(trainings: Sequence[TrainingState], *, brief: bool) -> list[str]:
+    """A row for each, those at work first. brief: the others are one line."""
+    head = f"{'training':<16} {'state':<9} {'epoch':>11} {'done':>6} {'loss':>9} {'validation':>11} {'test':>8}"
+    if not brief:
+        ordered = sorted(trainings, key=lambda one: _AT_WORK_FIRST.index(one.state))
+        return [head, *map(_training_line, ordered)]
+    at_work = [one for one in trainings if one.state == "training"]
+    others = ", ".join(filter(None, (_of_state(trainings, state) for state in _AT_WORK_FIRST[1:])))
+    table = [head, *map(_training_line, at_work)] if at_work else []
+    return [*table, f"trainings: {others}"] if others else table
+
+
+def _training_line(one: TrainingState) -> str:
+    epoch = f"{one.epoch} of {one.epochs}"
+    row = f"{f'{one.arm}, seed {one.repeat}':<16} {one.state:<9} {epoch:>11} {one.share:>6.1%}"
+    loss = "" if one.loss is None else f"{one.loss:.4f}"
+    return f"{row} {loss:>9} {_percent(one.validation_accuracy):>11} {_percent(one.test_accuracy):>8}"
+
+
+def _of_state(trainings: Sequence[TrainingState], state: str) -> str:
+    """How many trainings are in a state, and what the finished ones reached."""
+    found = [one for one in trainings if one.state == state]
+    tests = [one.test_accuracy for one in found if one.test_accuracy is not None]
+    reached = f" (test {_percent(min(tests))} to {_percent(max(tests))})" if tests else ""
+    return f"{len(found)} {state}{reached}" if found else ""
 
 
 def _number(name: str, value: Any) -> str:
@@ -163,6 +222,10 @@ def _duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _wrapped(line: str, width: int) -> list[str]:
