@@ -321,7 +321,9 @@ def test_contestants_of_a_forward_pass(tmp_path: Path) -> None:
 
 def test_contestants_of_a_neuron_and_of_memory(tmp_path: Path) -> None:
     ours, peers = ["evospike eager", "evospike fused"], ["fake: plain", "fake: slow", "fake: kernel", "other"]
-    assert names(neuron.entrants(circumstances(tmp_path))) == [*ours, "relu", *peers]
+    alone = list(neuron.entrants(circumstances(tmp_path)))
+    assert names(alone) == [*ours, "relu", *peers]
+    assert {one.layout for one in alone if isinstance(one, Entrant)} == {"contiguous"}
     less = ["evospike, spikes in bits", "evospike, blocks recomputed"]
     found = list(memory.entrants({"fake": PEER, "other": MISSING}, "cpu"))
     assert names(found) == [*ours, *less, "relu", *peers]

@@ -2,6 +2,9 @@
 
 Weights, optimiser state and whatever else stays is therefore not counted; what back-propagation keeps is, and so are
 gradients and scratch memory. Earlier steps of the process compile and make the optimiser's state.
+
+What counts is what a step holds at once. How much more a process occupies is a matter of the C library, which may keep
+freed blocks of up to 32 MB and not find them again; glibc is told to give all large blocks back at once, for everyone.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ WARM_UP = 2
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _CLEAR_PEAK = "5"
+_MMAP_THRESHOLD, _LARGE = -3, 1 << 18
+"""A parameter of `mallopt`, by its number in glibc's malloc.h, and the bytes from which on a block is large."""
 
 
 def vgg_small(circumstances: Circumstances) -> Iterator[Contestant | Absent]:
@@ -64,8 +69,8 @@ def peak_of(workload: Workload, name: str, peers_folder: str) -> float:
 def peak_above(run: Callable[[], object], device: str) -> int:
     """Bytes that a call of `run` takes at its peak, above what is held before it; a few calls go before.
 
-    On a CPU: resident memory of the process. Where its peak cannot be reset (only Linux can), what the peak grows by in
-    all the calls, the first included.
+    For a process of its own, whose allocator this sets up. On a CPU: resident memory of the process. Where its peak
+    cannot be reset (only Linux can), what the peak grows by in all the calls, the first included.
     """
     if device.startswith("cuda"):
         return _peak_on_cuda(run, device)
@@ -73,6 +78,7 @@ def peak_above(run: Callable[[], object], device: str) -> int:
         before = _largest_ever()
         _repeat(run, WARM_UP + 1)
         return _largest_ever() - before
+    _give_large_blocks_back()
     _repeat(run, WARM_UP)
     _give_back()
     _CLEAR.write_text(_CLEAR_PEAK)
@@ -104,8 +110,15 @@ def _can_reset_peak() -> bool:
     return True
 
 
+def _give_large_blocks_back() -> None:
+    """From now on return every large block to the system when it is freed."""
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        library.mallopt(_MMAP_THRESHOLD, _LARGE)
+
+
 def _give_back() -> None:
-    """Return freed memory to the system, so that what the next call allocates is seen; glibc keeps some of it."""
+    """Return everything freed until now to the system, small blocks too."""
     gc.collect()
     library = ctypes.CDLL(None)
     if hasattr(library, "malloc_trim"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from evospike.bench.case import Absent, Case, Circumstances, Contestant
@@ -37,7 +38,8 @@ def entrants(circumstances: Circumstances) -> Iterator[Entrant | Absent]:
     yield networks.ours("evospike eager", "eager", "contiguous")
     yield networks.ours("evospike fused", "fused", "contiguous")
     yield networks.relu_entrant("relu", "contiguous")
-    yield from networks.peer_entrants(circumstances.peers, circumstances.device, quick=circumstances.quick)
+    for entrant in networks.peer_entrants(circumstances.peers, circumstances.device, quick=circumstances.quick):
+        yield replace(entrant, layout="contiguous") if isinstance(entrant, Entrant) else entrant
 
 
 def forward_and_backward(entrant: Entrant, shape: tuple[int, ...], device: str) -> Callable[[], tuple[Tensor, Tensor]]:
