@@ -24,7 +24,8 @@ class TrainingSettings(Settings):
     keep: final weights are those of the `last` epoch, or of the one that was `best` on the validation split, the first
     of equals and at the final density (ESL's protocol, methods 5.4).
     activations: what the backward pass finds of the forward one, with the same results: all is `kept` (fastest), spikes
-    are kept as `bits`, or blocks are `recomputed` from their spikes, which are kept as bits (least memory).
+    are kept as `bits`, or blocks are `recomputed` from their spikes, which are kept as bits (least is kept between the
+    passes; where one block is large, its recomputation may set a higher peak than `bits`).
     checkpoint_minutes: a checkpoint is written after each epoch and at least this often.
     """
 
