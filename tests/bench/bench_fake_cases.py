@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 
 from evospike.bench.case import Absent, Case, Circumstances, Contestant, Growth
+from evospike.bench.cases import memory
 from evospike.bench.timing import in_fresh_process
 
 REMEMBERED = Path("remembered")
@@ -115,3 +116,19 @@ GROWTHS = (
     Growth("grows", "about grows", "T", "s", (1, 2, 4, 8, 16), line, quick_values=(1, 2)),
     Growth("whole-only", "about whole-only", "T", "s", (1, 2), line, repeats=2),
 )
+
+
+def peak_of_two_halves(megabytes: int) -> float:
+    """Peak of a call that holds two halves, twice one after the other; what was held before it does not count."""
+    import torch
+
+    held = torch.ones(megabytes << 18)
+
+    def run() -> None:
+        for _ in range(2):
+            halves = [torch.ones(megabytes << 17) for _ in range(2)]
+            del halves
+
+    found = memory.peak_above(run, "cpu") / (1 << 20)
+    assert held.sum() == megabytes << 18
+    return found

@@ -20,6 +20,7 @@ from evospike.bench.case import LIMIT, OURS, Absent, Case, Circumstances, Contes
 from evospike.bench.cases import inference, limits, memory, networks, neuron, running, training
 from evospike.bench.cases.networks import Entrant, Layout, Workload
 from evospike.bench.cases.running import StandIn, forward_pass, images, labels, make_network, training_step
+from evospike.bench.timing import in_fresh_process
 from evospike.core.errors import RunError
 from evospike.core.rng import torch_stream
 from evospike.layers.spiking import SpikingNeuron, TimeBatchNorm2d
@@ -420,19 +421,12 @@ def test_a_repetition_is_prepared_once_and_only_when_asked_for() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can reset the peak of a process")
+@pytest.mark.usefixtures("fakes")
 @pytest.mark.parametrize("megabytes", [16, 48])
 def test_a_peak_is_what_is_held_at_once(megabytes: int) -> None:
-    """Each half is freed before the next call; what was held before is not counted, nor what goes before the peak."""
-    held = torch.ones(megabytes << 18)
-
-    def run() -> None:
-        for _ in range(2):
-            halves = [torch.ones(megabytes << 17) for _ in range(2)]
-            del halves
-
-    found = memory.peak_above(run, "cpu") / (1 << 20)
+    """Measured as the case does, in a process of its own: its allocator was never told anything else."""
+    found = in_fresh_process("bench_fake_cases:peak_of_two_halves", {"megabytes": megabytes}, threads=1)
     assert found == pytest.approx(megabytes, abs=4)
-    assert held.sum() == megabytes << 18
 
 
 def test_where_no_peak_can_be_reset_its_growth_over_all_calls_counts(
@@ -470,7 +464,8 @@ def test_a_process_finds_a_peer_by_its_folder_and_refuses_other_names(tmp_path: 
         "PEER = Peer('fake', '1', (PeerNeuron('relu', lambda steps: nn.ReLU()),))\n",
         encoding="utf-8",
     )
-    assert memory.peak_of(replace(TINY, batch=64), "fake: relu", str(tmp_path)) > 0
+    arguments = {"workload": replace(TINY, batch=64), "name": "fake: relu", "peers_folder": str(tmp_path)}
+    assert in_fresh_process("evospike.bench.cases.memory:peak_of", arguments, threads=1) > 0
     with pytest.raises(RunError, match="'fake: other' does not take part"):
         memory.peak_of(TINY, "fake: other", str(tmp_path))
 
