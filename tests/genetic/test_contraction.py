@@ -38,7 +38,15 @@ def test_counts_of_methods_3_6() -> None:
 
 @pytest.mark.parametrize(
     ("channels", "genes", "order"),
-    [(512, 100, "two_stage"), (256, 100, "two_stage"), (128, 100, "materialise"), (128, 200, "materialise")],
+    [
+        (64, 40, "two_stage"),
+        (64, 50, "materialise"),
+        (128, 64, "two_stage"),
+        (128, 110, "materialise"),
+        (128, 200, "materialise"),
+        (256, 200, "two_stage"),
+        (512, 400, "two_stage"),
+    ],
 )
 def test_rule_with_many_positions_follows_the_measured_speeds(channels: int, genes: int, order: str) -> None:
     assert choose_contraction(channels, 9 * channels, genes, 10**6) == order

@@ -6,11 +6,10 @@ multiply-accumulates per forward:
     materialise   min(C_o, K) g^2 + C_o g K + Q C_o K   the weight is built once; the convolution sees spikes
     two_stage     C_o g^2 + Q g (K + C_o)               convolution to g channels, then 1x1 to C_o
 
-The two-stage order takes about 1.3 times what its count says (`TWO_STAGE_OVERHEAD`): it launches two kernels,
-keeps a real-valued activation of g channels for the backward pass, and g = 100 fills the hardware less well
-than 128. Measured on prototypes, two-stage training speed relative to a dense layer against the ratio of the
-counts: C = 128, g = 100: 0.8 for 1.15; C = 256: 1.8 for 2.3; C = 512: 3.5 for 4.6; C = 128, g = 200: 0.5 for
-0.58.
+The two-stage order launches two kernels and keeps a real-valued activation of g channels for the backward pass. What
+that costs grows with the activations, Q (g + C_o), and not with the counts: about 50 multiply-accumulates a value
+(`MACS_PER_ACTIVATION`; on two CPU cores 75 at C = 64, 90 at 128, 55 at 256 and less at 512 channels, as
+`benchmarks/contraction.py` measures; a GPU was not measured).
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ from evospike.layers.weights import GeneratedWeight
 
 Order = Literal["materialise", "two_stage"]
 
-TWO_STAGE_OVERHEAD = 1.3
-"""Measured time of a multiply-accumulate of the two-stage order, in those of a materialised one."""
+MACS_PER_ACTIVATION = 50
+"""Time that each value of the two-stage order's activations takes beside its arithmetic, in multiply-accumulates."""
 
 
 class ContractedWeight(GeneratedWeight):
@@ -74,11 +73,11 @@ def macs(order: Order, out_channels: int, taps: int, genes: int, positions: int)
 
 
 def choose_contraction(out_channels: int, taps: int, genes: int, positions: int) -> Order:
-    """The order that takes less time: the counts of `macs`, two-stage ones weighted by
-    `TWO_STAGE_OVERHEAD`."""
+    """The order that takes less time: the counts of `macs`, and for two stages what their activations take."""
     materialised = macs("materialise", out_channels, taps, genes, positions)
     staged = macs("two_stage", out_channels, taps, genes, positions)
-    return "two_stage" if TWO_STAGE_OVERHEAD * staged < materialised else "materialise"
+    staged += MACS_PER_ACTIVATION * positions * (genes + out_channels)
+    return "two_stage" if staged < materialised else "materialise"
 
 
 def plan_contractions(

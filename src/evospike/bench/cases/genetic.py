@@ -161,7 +161,7 @@ def speed_up(channels: int, side: int, genes: int, batch: int, device: str) -> C
     """
     dense, genetic = single_layer(channels), single_layer(channels, genes)
     spikes = random_spikes(channels, side, batch, device).requires_grad_()
-    slow, fast = (timed(_there_and_back(layer.to(device), spikes), device) for layer in (dense, genetic))
+    slow, fast = (timed(there_and_back(layer.to(device), spikes), device) for layer in (dense, genetic))
     return lambda: slow() / fast()
 
 
@@ -190,7 +190,7 @@ def random_spikes(channels: int, side: int, batch: int, device: str) -> Tensor:
     return fired.to(device)
 
 
-def _there_and_back(layer: nn.Module, spikes: Tensor) -> Callable[[], None]:
+def there_and_back(layer: nn.Module, spikes: Tensor) -> Callable[[], None]:
     """The layer's forward, and its backward from a gradient of ones, to the input and the weights."""
     import torch
 
