@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 
 import pytest
 import torch
@@ -107,6 +108,24 @@ def test_bits_keep_less_and_recomputed_blocks_least(path: str) -> None:
     spikes = 4 * 4 * 16 * 8 * 8 * 8  # bytes of a layer's spikes over T = 4
     assert kept - bits >= 2 * spikes * 15 // 16  # those that convolutions b, c and d read; c and d each keep theirs
     assert recomputed < bits - spikes  # of the blocks, what norms and neurons keep
+
+
+def test_the_input_of_a_recomputed_block_lives_on_as_bits_only() -> None:
+    spec = SpecBuilder("chain", (3, 8, 8), 4)
+    fired = spec.conv_norm_neuron("a.", "input", 8, role="stem")
+    for name in "bcd":
+        fired = spec.conv_norm_neuron(f"{name}.", fired, 8)
+    spec.node("classifier", "linear", spec.node("pool", "global_pool", fired), features=4, role="classifier")
+    net, x = build(spec.finish(), steps=4), torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    net.recompute_blocks = True
+    seen: list[weakref.ref[Tensor]] = []
+    for name in ("b.conv", "c.conv", "d.conv"):
+        net.get_submodule(name).register_forward_pre_hook(lambda module, inputs: seen.append(weakref.ref(inputs[0])))
+    with saving("recomputed"):
+        scores = net(x)
+    assert [kept() for kept in seen] == [None, None, None]
+    scores.sum().backward()
+    assert len(seen) == 6  # each convolution ran again
 
 
 def test_blocks_of_a_residual_network_are_found() -> None:

@@ -7,7 +7,7 @@ only a neuron reads is computed together with it where `layers.norm_and_fire` ca
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -174,21 +174,20 @@ class Network(nn.Module):
 
     def _fire_behind(self, value: _Value, neuron: SpikingNeuron, steps: int) -> Tensor:
         """Spikes (T*B, ...) of neurons behind what is pending; of a block that is recomputed only its input is kept."""
+        *before, norm = value.pending
+        timed = value.timed  # `run` is kept for the backward pass and must not keep `value`: its tensor may be packed
 
         def run(x: Tensor) -> Tensor:
-            *before, norm = value.pending
             for module in before:
                 x = module(x)
             assert isinstance(norm, TimeBatchNorm2d)
             if can_join(norm, neuron):
-                return normalise_and_fire(x, norm, neuron, steps, timed=value.timed)
-            current = _applied(norm, _Value(x, value.timed), steps)
-            spikes, _ = neuron(split_time(current, steps) if value.timed else current.unsqueeze(0), None, steps)
+                return normalise_and_fire(x, norm, neuron, steps, timed=timed)
+            current = _applied(norm, _Value(x, timed), steps)
+            spikes, _ = neuron(split_time(current, steps) if timed else current.unsqueeze(0), None, steps)
             return merge_time(spikes)
 
-        if len(value.pending) == 1:
-            return run(value.tensor)
-        return _recomputed(run, value.tensor, value.pending[-1])
+        return _recomputed(run, value.tensor, norm) if before else run(value.tensor)
 
     def _join(self, node: Node, inputs: list[_Value], steps: int) -> _Value:
         timed = any(value.timed for value in inputs)
@@ -196,11 +195,14 @@ class Network(nn.Module):
             inputs = [v if v.timed else _Value(merge_time(self._over_time(v, steps)), True) for v in inputs]
         tensors = [value.tensor for value in inputs]
         if node.op == "concat":
-            return _Value(torch.cat(tensors, 1), timed)
+            return _Value(self._concatenated(tensors), timed)
         total = tensors[0]
         for tensor in tensors[1:]:
             total = total + tensor
         return _Value(total, timed)
+
+    def _concatenated(self, tensors: Sequence[Tensor]) -> Tensor:
+        return torch.cat(tensors, 1)
 
 
 def _applied(module: nn.Module, value: _Value, steps: int) -> Tensor:

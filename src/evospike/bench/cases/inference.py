@@ -32,32 +32,35 @@ def vgg_small(circumstances: Circumstances) -> Iterator[Contestant | Absent]:
 
 def resnet19(circumstances: Circumstances) -> Iterator[Contestant | Absent]:
     """Forward passes of ResNet-19."""
-    batch = networks.batch_of(circumstances, 32)
-    return contestants(Workload(networks.resnet19(), batch, device=circumstances.device), circumstances)
+    return contestants(Workload(networks.resnet19(), 16, device=circumstances.device), circumstances, large=True)
 
 
-def contestants(workload: Workload, circumstances: Circumstances) -> Iterator[Contestant | Absent]:
+def contestants(
+    workload: Workload, circumstances: Circumstances, *, large: bool = False
+) -> Iterator[Contestant | Absent]:
     """Everyone's forward pass of one workload, in milliseconds."""
     from evospike.bench.cases.running import forward_pass
 
     def in_form(form: Form) -> Callable[[Entrant], Callable[[], float]]:
         return lambda entrant: timed(forward_pass(workload, entrant, form), workload.device)
 
-    for entrant, form in entrants(circumstances):
+    for entrant, form in entrants(circumstances, large=large):
         yield from networks.as_contestants([entrant], in_form(form))
 
 
-def entrants(circumstances: Circumstances) -> Iterator[tuple[Entrant | Absent, Form]]:
+def entrants(circumstances: Circumstances, *, large: bool = False) -> Iterator[tuple[Entrant | Absent, Form]]:
     """Who takes part, and in which form. Norms are folded for ReLU and, channels last, for peers as for ourselves.
 
-    A quick run leaves out what is compiled as a whole.
+    A quick run leaves out what is compiled as a whole. large: peers run in one layout.
     """
     for name, form in OUR_FORMS.items():
         if not (circumstances.quick and form == "compiled"):
             yield networks.ours(name, "fused"), form
     yield networks.relu_entrant(), "folded"
     peers, device, quick = circumstances.peers, circumstances.device, circumstances.quick
-    for entrant in networks.peer_entrants(peers, device, networks.peer_layouts(circumstances), quick=quick):
+    for entrant in networks.peer_entrants(
+        peers, device, networks.peer_layouts(circumstances, large=large), quick=quick
+    ):
         yield entrant, "eval"
     for entrant in networks.peer_entrants(peers, device, quick=quick):
         if isinstance(entrant, Entrant):
@@ -77,11 +80,12 @@ CASES: tuple[Case, ...] = (
     Case(
         "infer-resnet19",
         GROUP,
-        "ResNet-19, T=4, 32x32, batch 32: forward without gradients",
+        "ResNet-19, T=4, 32x32, batch 16: forward without gradients",
         "ms",
         "evospike training-mode forward",
         resnet19,
         repeats=5,
+        warmup=1,
         quick=False,
     ),
 )

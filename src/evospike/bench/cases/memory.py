@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import gc
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from evospike.bench.case import Absent, Case, Circumstances, Contestant, Peer
@@ -34,6 +35,12 @@ def vgg_small(circumstances: Circumstances) -> Iterator[Contestant | Absent]:
     """Training steps of VGG-small."""
     batch = networks.batch_of(circumstances, 32)
     return contestants(Workload(networks.vgg_small(), batch, device=circumstances.device), circumstances)
+
+
+def resnet19(circumstances: Circumstances) -> Iterator[Contestant | Absent]:
+    """Training steps of ResNet-19, our own and with ReLU: what the settings save in a deep network."""
+    alone = replace(circumstances, peers={}, peers_folder="")
+    return contestants(Workload(networks.resnet19(), 8, device=circumstances.device), alone)
 
 
 def contestants(workload: Workload, circumstances: Circumstances) -> Iterator[Contestant | Absent]:
@@ -148,6 +155,17 @@ CASES: tuple[Case, ...] = (
         "MB",
         "evospike fused",
         vgg_small,
+        repeats=3,
+        warmup=0,
+        quick=False,
+    ),
+    Case(
+        "train-memory-resnet19",
+        "Memory",
+        "the same of ResNet-19, batch 8, by our own settings",
+        "MB",
+        "evospike fused",
+        resnet19,
         repeats=3,
         warmup=0,
         quick=False,

@@ -139,9 +139,9 @@ def _in_layouts(peer: str, neuron: PeerNeuron, kind: str, layouts: tuple[Layout,
         yield from (Entrant(f"{name}, {layout}", peer, layout, inner=neuron.make) for layout in layouts)
 
 
-def peer_layouts(circumstances: Circumstances) -> tuple[Layout, ...]:
-    """The layouts that peers run in; in a quick run the one that is faster on most machines."""
-    return LAYOUTS[:1] if circumstances.quick else LAYOUTS
+def peer_layouts(circumstances: Circumstances, *, large: bool = False) -> tuple[Layout, ...]:
+    """The layouts that peers run in; for a large network or in a quick run the one that is faster on most machines."""
+    return LAYOUTS[:1] if circumstances.quick or large else LAYOUTS
 
 
 def as_contestants(

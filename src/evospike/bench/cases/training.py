@@ -20,22 +20,24 @@ def vgg_small(circumstances: Circumstances) -> Iterator[Contestant | Absent]:
 
 def resnet19(circumstances: Circumstances) -> Iterator[Contestant | Absent]:
     """Training steps of ResNet-19."""
-    batch = networks.batch_of(circumstances, 128 if circumstances.device.startswith("cuda") else 16)
-    return contestants(Workload(networks.resnet19(), batch, device=circumstances.device), circumstances)
+    batch = 128 if circumstances.device.startswith("cuda") else 8
+    return contestants(Workload(networks.resnet19(), batch, device=circumstances.device), circumstances, large=True)
 
 
-def contestants(workload: Workload, circumstances: Circumstances) -> Iterator[Contestant | Absent]:
+def contestants(
+    workload: Workload, circumstances: Circumstances, *, large: bool = False
+) -> Iterator[Contestant | Absent]:
     """Everyone's training step of one workload, in milliseconds."""
     from evospike.bench.cases.running import training_step
 
     def prepare(entrant: Entrant) -> Callable[[], float]:
         return timed(training_step(workload, entrant), workload.device)
 
-    return networks.as_contestants(entrants(circumstances), prepare)
+    return networks.as_contestants(entrants(circumstances, large=large), prepare)
 
 
-def entrants(circumstances: Circumstances) -> Iterator[Entrant | Absent]:
-    """Who takes part in a training step."""
+def entrants(circumstances: Circumstances, *, large: bool = False) -> Iterator[Entrant | Absent]:
+    """Who takes part in a training step. large: peers run in one layout."""
     yield networks.ours("evospike eager", "eager")
     yield networks.ours("evospike fused", "fused")
     yield networks.ours("evospike fused, contiguous", "fused", "contiguous")
@@ -45,7 +47,7 @@ def entrants(circumstances: Circumstances) -> Iterator[Entrant | Absent]:
     yield from networks.peer_entrants(
         circumstances.peers,
         circumstances.device,
-        networks.peer_layouts(circumstances),
+        networks.peer_layouts(circumstances, large=large),
         quick=circumstances.quick,
     )
 
@@ -63,11 +65,12 @@ CASES: tuple[Case, ...] = (
     Case(
         "train-resnet19",
         GROUP,
-        "ResNet-19, T=4, 32x32, batch 16 (128 on CUDA): forward, backward and optimiser step",
+        "ResNet-19, T=4, 32x32, batch 8 (128 on CUDA): forward, backward and optimiser step",
         "ms",
         "relu",
         resnet19,
         repeats=5,
+        warmup=1,
         quick=False,
     ),
 )
