@@ -381,6 +381,7 @@ def test_the_cases_are_those_that_targets_and_tables_name() -> None:
         "infer-vgg-small",
         "infer-resnet19",
         "train-memory",
+        "train-memory-resnet19",
     ]
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from evospike.data.keyed import Draws, mixed
@@ -29,6 +30,14 @@ def test_a_sample_alone_draws_what_it_draws_in_a_batch() -> None:
     assert torch.equal(together.uniform("crop", 9)[2:3], alone.uniform("crop", 9))
     assert torch.equal(together.at(torch.tensor([2])).whole("x", 100, 5), alone.whole("x", 100, 5))
     assert torch.allclose(together.normal("noise", 11)[2:3], alone.normal("noise", 11), atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [7, 12])
+def test_single_normal_numbers_are_those_of_the_whole_draw(count: int) -> None:
+    draws = Draws(3, 7, torch.tensor([5, 900_000, 0, 17]))
+    sample, place = torch.tensor([3, 0, 0, 2, 1]), torch.tensor([0, 6, 5, 3, 4])
+    expected = draws.normal("noise", count)[sample, place]
+    torch.testing.assert_close(draws.normal_at("noise", sample, place, count), expected, atol=1e-6, rtol=0)
 
 
 def test_every_part_of_the_key_counts() -> None:

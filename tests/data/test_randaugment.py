@@ -9,7 +9,7 @@ from evospike.data.randaugment import OPERATIONS, plan
 
 
 def _argument(name: str, level: float, sign: float = 1.0) -> float:
-    scale = OPERATIONS[name][0]
+    scale = OPERATIONS[name].scale
     return float(scale(torch.tensor([level], dtype=torch.float64), torch.tensor([sign], dtype=torch.float64)))
 
 

@@ -31,12 +31,13 @@ def random_erasing(images: Tensor, draws: Draws, chance: float) -> Tensor:
         return images
     some, drawn = images[members], draws.at(members)
     tall, wide = _rectangle(drawn, *images.shape[2:])
-    place = drawn.uniform("erase place", 2)
-    top = (place[:, 0] * (images.shape[2] - tall + 1)).floor()
-    left = (place[:, 1] * (images.shape[3] - wide + 1)).floor()
+    corner = drawn.uniform("erase place", 2)
+    top = (corner[:, 0] * (images.shape[2] - tall + 1)).floor()
+    left = (corner[:, 1] * (images.shape[3] - wide + 1)).floor()
     mask = span(top, tall, images.shape[2])[:, None, :, None] & span(left, wide, images.shape[3])[:, None, None]
-    noise = drawn.normal("erase noise", some[0].numel()).view_as(some)
-    return images.index_copy(0, members, torch.where(mask, noise, some))
+    image, place = mask.expand_as(some).flatten(1).nonzero(as_tuple=True)
+    some.view(len(some), -1)[image, place] = drawn.normal_at("erase noise", image, place, some[0].numel())
+    return images.index_copy(0, members, some)
 
 
 def _rectangle(draws: Draws, height: int, width: int) -> tuple[Tensor, Tensor]:

@@ -108,14 +108,13 @@ def color(images: Tensor, factor: Tensor) -> Tensor:
 
 def sharpness(images: Tensor, factor: Tensor) -> Tensor:
     """Blend with a smoothed image (3x3, centre 5, sum 13, borders kept); factor 1 changes nothing."""
-    channels, height, width = images.shape[1:]
+    height, width = images.shape[2:]
     if height < 3 or width < 3:
         return images
-    kernel = torch.ones(3, 3, device=images.device)
-    kernel[1, 1] = 5.0
     whole = images.float()
-    smooth = F.conv2d(whole, kernel.expand(channels, 1, 3, 3), groups=channels)
-    whole[:, :, 1:-1, 1:-1] = (smooth / 13.0 + 0.5).floor()
+    rows = whole[:, :, :-2] + whole[:, :, 1:-1] + whole[:, :, 2:]
+    total = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:] + 4.0 * whole[:, :, 1:-1, 1:-1]
+    whole[:, :, 1:-1, 1:-1] = (total / 13.0 + 0.5).floor()
     return _blended(whole, images, factor)
 
 
@@ -137,39 +136,43 @@ def affine(images: Tensor, matrix: Tensor, fill: Tensor) -> Tensor:
     return torch.where(inside[:, None], moved, fill[None, :, None, None])
 
 
-def _matrix(rows: list[Tensor]) -> Tensor:
-    return torch.stack(torch.broadcast_tensors(*rows), dim=1)
+def _identity(like: Tensor) -> Tensor:
+    """Matrices (B, 6) that change nothing, for parameters (B,)."""
+    return like.new_tensor([1, 0, 0, 0, 1, 0]).repeat(len(like), 1)
 
 
-def shear_x(images: Tensor, factor: Tensor, fill: Tensor) -> Tensor:
-    """Shift each row by `factor` times its height below the top."""
-    one, zero = torch.ones_like(factor), torch.zeros_like(factor)
-    return affine(images, _matrix([one, factor, zero, zero, one, zero]), fill)
+def shear_x(factor: Tensor, height: int, width: int) -> Tensor:
+    """Matrix of `affine` that shifts each row by `factor` times its height below the top."""
+    matrix = _identity(factor)
+    matrix[:, 1] = factor
+    return matrix
 
 
-def shear_y(images: Tensor, factor: Tensor, fill: Tensor) -> Tensor:
-    """Shift each column by `factor` times its distance from the left."""
-    one, zero = torch.ones_like(factor), torch.zeros_like(factor)
-    return affine(images, _matrix([one, zero, zero, factor, one, zero]), fill)
+def shear_y(factor: Tensor, height: int, width: int) -> Tensor:
+    """Matrix of `affine` that shifts each column by `factor` times its distance from the left."""
+    matrix = _identity(factor)
+    matrix[:, 3] = factor
+    return matrix
 
 
-def translate_x(images: Tensor, fraction: Tensor, fill: Tensor) -> Tensor:
-    """Shift left by a fraction of the width."""
-    one, zero = torch.ones_like(fraction), torch.zeros_like(fraction)
-    return affine(images, _matrix([one, zero, fraction * images.shape[-1], zero, one, zero]), fill)
+def translate_x(fraction: Tensor, height: int, width: int) -> Tensor:
+    """Matrix of `affine` that shifts left by a fraction of the width."""
+    matrix = _identity(fraction)
+    matrix[:, 2] = fraction * width
+    return matrix
 
 
-def translate_y(images: Tensor, fraction: Tensor, fill: Tensor) -> Tensor:
-    """Shift up by a fraction of the height."""
-    one, zero = torch.ones_like(fraction), torch.zeros_like(fraction)
-    return affine(images, _matrix([one, zero, zero, zero, one, fraction * images.shape[-2]]), fill)
+def translate_y(fraction: Tensor, height: int, width: int) -> Tensor:
+    """Matrix of `affine` that shifts up by a fraction of the height."""
+    matrix = _identity(fraction)
+    matrix[:, 5] = fraction * height
+    return matrix
 
 
-def rotate(images: Tensor, degrees: Tensor, fill: Tensor) -> Tensor:
-    """Turn anticlockwise about the centre."""
-    height, width = images.shape[-2:]
+def rotate(degrees: Tensor, height: int, width: int) -> Tensor:
+    """Matrix of `affine` that turns anticlockwise about the centre."""
     angle = degrees * (-math.pi / 180.0)
     cos, sin = angle.cos(), angle.sin()
     shift_x = width / 2 - cos * (width / 2) - sin * (height / 2)
     shift_y = height / 2 + sin * (width / 2) - cos * (height / 2)
-    return affine(images, _matrix([cos, sin, shift_x, -sin, cos, shift_y]), fill)
+    return torch.stack([cos, sin, shift_x, -sin, cos, shift_y], dim=1)

@@ -7,6 +7,7 @@ sample is augmented alike in every batch, on every device and for any number of 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -55,14 +56,20 @@ class Draws:
 
     def bits(self, purpose: str, count: int) -> Tensor:
         """64 hashed bits per number, int64 of shape (B, count)."""
-        key = _signed(stream_key(self.seed, "augmentation", purpose, self.epoch))
-        places = torch.arange(1, count + 1, device=self.rows.device) * _GOLDEN
-        start = mixed(mixed(self.rows * _GOLDEN + key))
-        return mixed(start[:, None] + places)
+        return self.bits_of([purpose], count)[0]
+
+    def bits_of(self, purposes: Sequence[str], count: int) -> Tensor:
+        """The bits of several purposes, (purposes, B, count)."""
+        return _bits_at(self._starts(purposes)[..., None], torch.arange(count, device=self.rows.device))
+
+    def _starts(self, purposes: Sequence[str]) -> Tensor:
+        """What the numbers of each purpose and sample begin from, int64 (purposes, B)."""
+        keys = [_signed(stream_key(self.seed, "augmentation", purpose, self.epoch)) for purpose in purposes]
+        return mixed(mixed(self.rows * _GOLDEN + torch.tensor(keys, device=self.rows.device)[:, None]))
 
     def uniform(self, purpose: str, count: int = 1) -> Tensor:
         """Uniform in [0, 1) with 24 bits, float32 of shape (B, count)."""
-        return _shifted(self.bits(purpose, count), 40).to(torch.float32) * 2.0**-24
+        return as_uniform(self.bits(purpose, count))
 
     def chance(self, purpose: str, probability: float) -> Tensor:
         """True with the given probability, bool of shape (B,)."""
@@ -70,13 +77,41 @@ class Draws:
 
     def whole(self, purpose: str, bound: int, count: int = 1) -> Tensor:
         """Whole numbers 0..bound-1, int64 of shape (B, count); bound must be below 2**31."""
-        # The bias towards some numbers is below bound / 2**32.
-        return _shifted(_shifted(self.bits(purpose, count), 32) * bound, 32)
+        return as_whole(self.bits(purpose, count), bound)
 
     def normal(self, purpose: str, count: int = 1, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Standard normal numbers by Box and Muller, of shape (B, count)."""
+        """Standard normal numbers, of shape (B, count)."""
+        return as_normal(self.bits(purpose, count + count % 2), dtype)[:, :count]
+
+    def normal_at(self, purpose: str, sample: Tensor, place: Tensor, count: int) -> Tensor:
+        """Some of the numbers of `normal(purpose, count)`, float32: number i is that at `sample[i]`, `place[i]`."""
         half = (count + 1) // 2
-        u = self.uniform(purpose, 2 * half).to(dtype)
-        radius = (-2.0 * torch.log1p(-u[:, :half])).sqrt()
-        angle = (2.0 * math.pi) * u[:, half:]
-        return torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)[:, :count]
+        starts, pair = self._starts([purpose])[0, sample], place % half
+        radius, angle = _polar(as_uniform(_bits_at(starts, pair)), as_uniform(_bits_at(starts, half + pair)))
+        return radius * torch.where(place < half, angle.cos(), angle.sin())
+
+
+def as_uniform(bits: Tensor) -> Tensor:
+    """Uniform in [0, 1) with 24 bits, float32."""
+    return _shifted(bits, 40).to(torch.float32) * 2.0**-24
+
+
+def as_whole(bits: Tensor, bound: int) -> Tensor:
+    """Whole numbers 0..bound-1, int64; bound must be below 2**31."""
+    # The bias towards some numbers is below bound / 2**32.
+    return _shifted(_shifted(bits, 32) * bound, 32)
+
+
+def as_normal(bits: Tensor, dtype: torch.dtype) -> Tensor:
+    """Standard normal numbers by Box and Muller, as many as there are bits: (..., 2 * half)."""
+    u, v = as_uniform(bits).to(dtype).chunk(2, dim=-1)
+    radius, angle = _polar(u, v)
+    return torch.cat([radius * angle.cos(), radius * angle.sin()], dim=-1)
+
+
+def _bits_at(starts: Tensor, places: Tensor) -> Tensor:
+    return mixed(starts + (places + 1) * _GOLDEN)
+
+
+def _polar(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    return (-2.0 * torch.log1p(-u)).sqrt(), (2.0 * math.pi) * v

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from evospike.data import image_ops
-from evospike.data.keyed import Draws
+from evospike.data.keyed import Draws, as_normal, as_uniform, as_whole
 
 APPLY_CHANCE = 0.5
 MAGNITUDE_DEVIATION = 0.5
@@ -23,7 +23,6 @@ HIGHEST = 10.0
 
 # (level in 0..1, sign +1 or -1) -> argument, per image
 Scale = Callable[[Tensor, Tensor], Tensor]
-Operation = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def _nothing(level: Tensor, sign: Tensor) -> Tensor:
@@ -50,24 +49,47 @@ def _added(level: Tensor, sign: Tensor) -> Tensor:
     return (level * 110).long()
 
 
+@dataclass(frozen=True)
+class Change:
+    """An operation on values. apply: images (B, C, H, W) and their arguments (B,) to images."""
+
+    scale: Scale
+    apply: Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Warp:
+    """An operation on places. matrix: arguments (B,), height and width to what `image_ops.affine` wants."""
+
+    scale: Scale
+    matrix: Callable[[Tensor, int, int], Tensor]
+
+
 # In timm's order: the drawn number picks the operation by its place.
-OPERATIONS: dict[str, tuple[Scale, Operation]] = {
-    "AutoContrast": (_nothing, lambda x, argument, fill: image_ops.autocontrast(x)),
-    "Equalize": (_nothing, lambda x, argument, fill: image_ops.equalize(x)),
-    "Invert": (_nothing, lambda x, argument, fill: image_ops.invert(x)),
-    "Rotate": (_signed(30.0), image_ops.rotate),
-    "PosterizeIncreasing": (_bits, lambda x, argument, fill: image_ops.posterize(x, argument)),
-    "SolarizeIncreasing": (_threshold, lambda x, argument, fill: image_ops.solarize(x, argument)),
-    "SolarizeAdd": (_added, lambda x, argument, fill: image_ops.solarize_add(x, argument)),
-    "ColorIncreasing": (_enhance, lambda x, argument, fill: image_ops.color(x, argument)),
-    "ContrastIncreasing": (_enhance, lambda x, argument, fill: image_ops.contrast(x, argument)),
-    "BrightnessIncreasing": (_enhance, lambda x, argument, fill: image_ops.brightness(x, argument)),
-    "SharpnessIncreasing": (_enhance, lambda x, argument, fill: image_ops.sharpness(x, argument)),
-    "ShearX": (_signed(0.3), image_ops.shear_x),
-    "ShearY": (_signed(0.3), image_ops.shear_y),
-    "TranslateXRel": (_signed(0.45), image_ops.translate_x),
-    "TranslateYRel": (_signed(0.45), image_ops.translate_y),
+OPERATIONS: dict[str, Change | Warp] = {
+    "AutoContrast": Change(_nothing, lambda x, argument: image_ops.autocontrast(x)),
+    "Equalize": Change(_nothing, lambda x, argument: image_ops.equalize(x)),
+    "Invert": Change(_nothing, lambda x, argument: image_ops.invert(x)),
+    "Rotate": Warp(_signed(30.0), image_ops.rotate),
+    "PosterizeIncreasing": Change(_bits, image_ops.posterize),
+    "SolarizeIncreasing": Change(_threshold, image_ops.solarize),
+    "SolarizeAdd": Change(_added, image_ops.solarize_add),
+    "ColorIncreasing": Change(_enhance, image_ops.color),
+    "ContrastIncreasing": Change(_enhance, image_ops.contrast),
+    "BrightnessIncreasing": Change(_enhance, image_ops.brightness),
+    "SharpnessIncreasing": Change(_enhance, image_ops.sharpness),
+    "ShearX": Warp(_signed(0.3), image_ops.shear_x),
+    "ShearY": Warp(_signed(0.3), image_ops.shear_y),
+    "TranslateXRel": Warp(_signed(0.45), image_ops.translate_x),
+    "TranslateYRel": Warp(_signed(0.45), image_ops.translate_y),
 }
+
+
+_ORDER = sorted(OPERATIONS.values(), key=lambda operation: isinstance(operation, Warp))
+"""In which order they are applied: warps last."""
+
+_PLACES = torch.tensor([0, *(1 + _ORDER.index(operation) for operation in OPERATIONS.values())])
+"""Place of an operation in that order, counted from 1, by one more than its number; of nothing, 0."""
 
 
 @dataclass(frozen=True)
@@ -81,14 +103,13 @@ class Plan:
 
 def plan(draws: Draws, layer: int, magnitude: float) -> Plan:
     """Draw one layer's operation, level (0..1) and sign for each image."""
-    cpu = draws.on("cpu")
-    chosen = cpu.whole(f"operation {layer}", len(OPERATIONS))[:, 0]
-    applied = cpu.chance(f"apply {layer}", APPLY_CHANCE)
+    purposes = [f"{what} {layer}" for what in ("operation", "apply", "magnitude", "sign")]
+    chosen, applied, noise, sign = draws.on("cpu").bits_of(purposes, 2)
     # float64, so that whole-numbered levels cannot flip with the last bit of a vectorised logarithm
-    noise = cpu.normal(f"magnitude {layer}", dtype=torch.float64)[:, 0]
-    level = (magnitude + MAGNITUDE_DEVIATION * noise).clamp(0.0, HIGHEST) / HIGHEST
-    sign = torch.where(cpu.chance(f"sign {layer}", 0.5), -1.0, 1.0)
-    return Plan(torch.where(applied, chosen, -1), level, sign)
+    deviation = MAGNITUDE_DEVIATION * as_normal(noise, torch.float64)[:, 0]
+    level = (magnitude + deviation).clamp(0.0, HIGHEST) / HIGHEST
+    operation = torch.where(as_uniform(applied[:, 0]) < APPLY_CHANCE, as_whole(chosen[:, 0], len(OPERATIONS)), -1)
+    return Plan(operation, level, torch.where(as_uniform(sign[:, 0]) < 0.5, -1.0, 1.0))
 
 
 def randaugment(images: Tensor, draws: Draws, operations: int, magnitude: float, fill: Tensor) -> Tensor:
@@ -103,11 +124,22 @@ def randaugment(images: Tensor, draws: Draws, operations: int, magnitude: float,
 
 
 def _apply_layer(images: Tensor, layer: Plan, fill: Tensor) -> None:
-    for number, (scale, operation) in enumerate(OPERATIONS.values()):
-        members = (layer.operation == number).nonzero()[:, 0]
-        if len(members) == 0:
+    """Operation by operation, the images of each next to each other; all warps are one, since all are bilinear."""
+    place = _PLACES[layer.operation + 1]
+    order = place.argsort(stable=True)
+    ends = torch.bincount(place, minlength=len(OPERATIONS) + 1).cumsum(0).tolist()
+    level, sign, where = layer.level[order], layer.sign[order].double(), order.to(images.device)
+    some, matrices = images[where], []
+    for operation, first, last in zip(_ORDER, ends[:-1], ends[1:], strict=True):
+        if first == last:
             continue
-        argument = scale(layer.level[members], layer.sign[members].double())
-        argument = argument.float() if argument.is_floating_point() else argument
-        where = members.to(images.device)
-        images[where] = operation(images[where], argument.to(images.device), fill)
+        argument = operation.scale(level[first:last], sign[first:last])
+        argument = (argument.float() if argument.is_floating_point() else argument).to(images.device)
+        if isinstance(operation, Warp):
+            matrices.append(operation.matrix(argument, *images.shape[2:]))
+        else:
+            some[first:last] = operation.apply(some[first:last], argument)
+    if matrices:
+        matrix = torch.cat(matrices)
+        some[-len(matrix) :] = image_ops.affine(some[-len(matrix) :], matrix, fill)
+    images[where] = some
