@@ -7,7 +7,6 @@ document in which they do not is refused.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import types
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,8 +18,10 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from evospike.bench.case import Setting, Unit
 from evospike.bench.growth import Fit, fit
 from evospike.core.errors import RunError
-from evospike.core.files import write_json
+from evospike.core.files import read_json, write_json
 from evospike.core.settings import plain
+from evospike.core.text import shortened, shown
+from evospike.jobs.folder import reading
 
 FORMAT = 1
 SCHEMA = Path(__file__).with_name("schema.json")
@@ -228,8 +229,16 @@ def from_plain(value: object) -> Document:
     ratio or fit that does not follow from the figures.
     """
     if isinstance(value, Mapping) and value.get("format") != FORMAT:
-        raise RunError(f"the document has format {value.get('format')!r}; this release reads format {FORMAT}")
-    document: Document = _read(Document, value, "document")
+        raise RunError(
+            f"the document has format {shown(value.get('format'))}; this release reads format {FORMAT}: open it with "
+            "the release that wrote it, or measure again"
+        )
+    with reading("the document", "measure it again"):
+        return _sound(_read(Document, value, "document"))
+
+
+def _sound(document: Document) -> Document:
+    """The document itself, once what follows from its figures is what it says."""
     for case in document.cases:
         if len({len(contestant.figures) for contestant in case.contestants}) > 1:
             raise RunError(f"contestants of '{case.name}' differ in their number of turns; the document was altered")
@@ -241,8 +250,8 @@ def from_plain(value: object) -> Document:
 def read_document(path: Path) -> Document:
     """Read what `write_document` wrote. Raises: RunError when it cannot be read, and as `from_plain`."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        value = read_json(path)
+    except (OSError, ValueError) as error:
         raise RunError(f"cannot read '{path}' ({error}); give a file that evospike bench wrote") from None
     try:
         return from_plain(value)
@@ -287,7 +296,7 @@ def _read(hint: Any, value: object, where: str) -> Any:
     if origin is tuple and isinstance(value, list):
         return tuple(_read(arguments[0], item, f"{where}[{k}]") for k, item in enumerate(value))
     if origin is Mapping and isinstance(value, dict):
-        return {key: _read(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+        return {key: _read(arguments[1], item, f"{where}.{shortened(key)}") for key, item in value.items()}
     if origin in (Union, types.UnionType):
         return _read_one_of(arguments, value, where)
     if (origin is Literal and value in arguments) or (isinstance(hint, type) and _is_scalar(hint, value)):
@@ -299,7 +308,7 @@ def _read_record(cls: Any, value: object, where: str) -> Any:
     hints = get_type_hints(cls)
     if not isinstance(value, dict) or set(value) != set(hints):
         given = ", ".join(sorted(map(str, value))) if isinstance(value, dict) else f"{value!r:.60}"
-        raise RunError(f"'{where}' wants exactly the fields {', '.join(sorted(hints))}; given {given}")
+        raise RunError(f"'{where}' wants exactly the fields {', '.join(sorted(hints))}; given {given:.300}")
     return cls(**{name: _read(hint, value[name], f"{where}.{name}") for name, hint in hints.items()})
 
 

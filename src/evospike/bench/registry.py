@@ -14,7 +14,7 @@ MODULES: tuple[str, ...] = tuple(
     f"evospike.bench.cases.{name}"
     for name in (
         *("limits", "neuron", "networks", "training", "inference", "memory"),
-        *("genetic", "structure", "searching", "evolving", "loading", "starting", "growing"),
+        *("genetic", "structure", "searching", "evolving", "population", "loading", "starting", "growing"),
     )
 )
 """Modules with `CASES`, `GROWTHS` or both, in the order in which they are run and shown."""

@@ -74,6 +74,8 @@ def _job(commands: Any, name: str, about: str, default: str = "digits") -> None:
             help="networks of the final comparison: genetic,sparse,dense,static,one-shot,random,analytic,low-rank,svd",
         )
         _model(job)
+    if name != "train":
+        _executor(job)
     job.add_argument("--dry-run", action="store_true", help="print the plan with estimates and stop")
     _tensorboard(job)
     _settings(job, SEEDS.get(name, "final"))
@@ -82,6 +84,21 @@ def _job(commands: Any, name: str, about: str, default: str = "digits") -> None:
 
 def _model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="RUN", help="architecture of a finished search, or a genome file")
+
+
+def _executor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--executor",
+        dest="flag.run.executor",
+        metavar="WHERE",
+        help="where candidates are scored: local (default) or ray; does not change results",
+    )
+    parser.add_argument(
+        "--ray-address",
+        dest="flag.run.ray_address",
+        metavar="ADDRESS",
+        help="running Ray cluster, HOST:PORT or auto; means --executor ray (default: one is started on this machine)",
+    )
 
 
 def _tensorboard(parser: argparse.ArgumentParser) -> None:
@@ -110,6 +127,7 @@ def _resume(commands: Any) -> None:
     about = "go on with a run that was stopped or killed; a finished run prints its result"
     resume = commands.add_parser("resume", help=about, description=about)
     resume.add_argument("run", help="run folder")
+    _executor(resume)
     _tensorboard(resume)
     _settings(resume)
     _common(resume)
@@ -231,6 +249,9 @@ def flags_given(arguments: argparse.Namespace) -> dict[str, Any]:
         if flag == "flag" and value is not None:
             section, _, field = place.partition(".")
             nested.setdefault(section, {})[field] = value
+    run = nested.get("run", {})
+    if run.get("ray_address"):
+        run.setdefault("executor", "ray")
     arms = getattr(arguments, "arms", None)
     if arms is not None:
         nested.setdefault("final", {})["arms"] = names_in(arms)

@@ -11,7 +11,9 @@ from typing import Any
 
 from evospike.cli.arguments import check_action, flags_given, names_in
 from evospike.core.errors import EvospikeError, SettingsError
+from evospike.core.launch import Launch
 from evospike.core.settings import merge, parse_override
+from evospike.core.text import harmless
 from evospike.jobs.recipe import Recipe, read_recipe, recipe_from_plain, shipped_recipes
 
 Printed = tuple[dict[str, Any], str]
@@ -31,7 +33,7 @@ def run_job(arguments: Namespace) -> Printed:
     from evospike.jobs.conduct import conduct
 
     def begun() -> None:
-        print(f"run folder: {run.path}", file=sys.stderr)
+        print(f"run folder: {harmless(str(run.path))}", file=sys.stderr)
 
     try:
         return _result(conduct(run, recipe, quiet=arguments.quiet, tensorboard=arguments.tensorboard, begun=begun))
@@ -40,8 +42,17 @@ def run_job(arguments: Namespace) -> Printed:
         raise
 
 
+def follow(arguments: Namespace, launch: Launch) -> int:
+    """train and resume in every process but the first of those that torchrun started: the exit code."""
+    if getattr(arguments, "dry_run", False):
+        return 0
+    from evospike.jobs.following import follow as take_part
+
+    return take_part(launch)
+
+
 def resume(arguments: Namespace) -> Printed:
-    """resume: the recorded run with its own settings; only the number of workers may differ."""
+    """resume: the recorded run with its own settings; only what no score depends on may differ."""
     from evospike.jobs.folder import open_run
 
     run = open_run(arguments.run)
@@ -184,15 +195,19 @@ def bench(arguments: Namespace) -> Printed:
         repeats=arguments.repeats,
     )
     output = output_path(arguments.output, force=arguments.force)
-    print(f"document: {output}", file=sys.stderr)
+    print(f"document: {harmless(str(output))}", file=sys.stderr)
     document = run_suite(
         found,
         options,
         output,
         quiet=arguments.quiet,
-        ended=lambda result: None if arguments.json else print(text_of(result_table(result)), end="\n\n", flush=True),
+        ended=lambda result: None if arguments.json else _show(text_of(result_table(result))),
     )
     return to_plain(document), f"{summary(document)}\ndocument: {output}"
+
+
+def _show(text: str) -> None:
+    print(harmless(text), end="\n\n", flush=True)
 
 
 def _names(given: str | None) -> list[str]:

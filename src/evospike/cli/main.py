@@ -6,13 +6,18 @@ import contextlib
 import errno
 import json
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from types import FrameType
 from typing import Any
 
 from evospike.cli.arguments import make_parser
-from evospike.cli.commands import COMMANDS
+from evospike.cli.commands import COMMANDS, follow
 from evospike.core.errors import EvospikeError, Interrupted
+from evospike.core.launch import check_launch, launched
+from evospike.core.text import harmless
 
 REFUSED = 2
 """Exit code for bad input and for runs that cannot go on."""
@@ -22,8 +27,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code (0, 2 for bad input, 130 and 143 after a signal)."""
     try:
         arguments = make_parser().parse_args(argv)
-        document, text = COMMANDS[arguments.command](arguments)
-        _print(document, text, as_json=arguments.json)
+        launch = launched()
+        check_launch(launch, arguments.command)
+        if launch.rank > 0:
+            return follow(arguments, launch)
+        with _sigterm_raises():
+            document, text = COMMANDS[arguments.command](arguments)
+            _print(document, text, as_json=arguments.json)
     except Interrupted as stopped:
         return 128 + stopped.signum
     except KeyboardInterrupt:
@@ -42,15 +52,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+@contextlib.contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Inside, SIGTERM raises as Ctrl-C does: what is half written is taken back. Runs handle both by themselves."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are none of this thread's business
+        return
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        raise Interrupted(signum)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
 def _print(document: dict[str, Any], text: str, *, as_json: bool) -> None:
     if as_json or text:
-        print(json.dumps(document, indent=2) if as_json else text)
+        print(json.dumps(document, indent=2) if as_json else harmless(text))
         sys.stdout.flush()
 
 
 def _complain(message: str) -> int:
     with contextlib.suppress(OSError):
-        print(f"evospike: {' '.join(message.split())}", file=sys.stderr)
+        if launched().rank == 0:  # of processes started together, the first one speaks for all
+            print(f"evospike: {harmless(' '.join(message.split()))}", file=sys.stderr)
     return REFUSED
 
 

@@ -61,6 +61,10 @@ class MissingExtra(EvospikeError, ImportError):
         super().__init__(f"{purpose} needs '{package}'; install it with: pip install 'evospike[{extra}]'")
 
 
+UNEXPECTED_FORM = (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
+"""What Python raises where plain values from a file are not of the form that was expected."""
+
+
 class Interrupted(BaseException):
     """Ctrl-C or SIGTERM was received and the last good state is on disk.
 

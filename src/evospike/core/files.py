@@ -10,12 +10,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evospike.core.errors import CheckpointError
+from evospike.core.errors import CheckpointError, EvospikeError
+from evospike.core.limits import MOST_DEPTH, MOST_DOCUMENT_BYTES, check_plain, require_memory
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _CHECKSUM = "checksum"
+
+_JSON_GROWTH = 48
+"""Python's values of a JSON text take at most so many times its bytes."""
+
+_TENSOR_COPIES = 3
+"""Of a file of tensors, at most as many are held at once while it is checked."""
 
 
 def canonical_json(value: Any) -> str:
@@ -84,6 +91,62 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
+def read_text(path: Path, what: str, most: int, error: type[EvospikeError]) -> str:
+    """The text of a file that exists. what: how an error calls it, as `recipe`; most: bytes it may have.
+
+    Raises: `error` when it cannot be read, is larger or is no UTF-8.
+    """
+    try:
+        return _read(path, most).decode()
+    except _TooLargeError as problem:
+        raise error(f"{what} file '{path}' has {problem} bytes; a {what} has at most {most}") from None
+    except (OSError, UnicodeDecodeError) as problem:
+        reason = getattr(problem, "strerror", None) or problem
+        raise error(f"cannot read {what} '{path}': {reason}; give a text file that can be read") from None
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text of ours or of a person.
+
+    Raises: ValueError when it is no JSON, is nested deeper than `MOST_DEPTH`, or holds a number that is not finite or
+    a whole number of more than 64 bits.
+    """
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError(f"it is nested deeper than {MOST_DEPTH}") from None
+    check_plain(value)
+    return value
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON document. Raises: OSError; ValueError as `parse_json`, and for a file that is too large."""
+    try:
+        require_memory(_JSON_GROWTH * path.stat().st_size, "reading it", "free memory", EvospikeError)
+        return parse_json(_read(path, MOST_DOCUMENT_BYTES))
+    except _TooLargeError as error:
+        raise ValueError(f"it has {error} bytes; a document has at most {MOST_DOCUMENT_BYTES}") from None
+    except EvospikeError as error:
+        raise ValueError(str(error)) from None
+
+
+class _TooLargeError(ValueError):
+    """The number of bytes of a file that has too many."""
+
+
+def _read(path: Path, most: int) -> bytes:
+    """What a file holds. Raises: OSError; _TooLargeError before more than `most` bytes are read."""
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise _TooLargeError(str(size))
+        return file.read()
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"it holds {name}, which is no number")
+
+
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> str:
     """Write named tensors as safetensors, atomically, with a checksum in the header; returns the checksum."""
     import torch
@@ -113,17 +176,21 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     Raises: CheckpointError when the file is missing, cut short, altered or not a safetensors file of ours.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     if not path.is_file():
         raise CheckpointError(f"no tensor file at {path}; expected a .safetensors file written by evospike")
+    require_memory(
+        _TENSOR_COPIES * path.stat().st_size, f"reading {path}", "use a machine with more memory", CheckpointError
+    )
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError, ValueError) as error:
+    except Exception as error:  # the reader raises whatever a damaged header leads it to, torch's errors among them
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
-            f"cannot read {path} ({error}); the file is cut short or altered, use an earlier one"
+            f"cannot read {path} ({reason:.200}); the file is cut short or altered, use an earlier one"
         ) from None
     described = {name: value for name, value in metadata.items() if name != _CHECKSUM}
     if metadata.get(_CHECKSUM) != digest_json([digest_tensors(tensors), described]):

@@ -20,10 +20,12 @@ from types import TracebackType
 from typing import Any, Literal
 
 from evospike.core.errors import RunError
+from evospike.core.files import read_json
 
 NAME = "run.lock"
 GUARD = ".run.lock.guard"
 _FIELDS = {"pid", "host", "boot", "started", "since", "token"}
+_MOST_PID = 2**31 - 1
 
 
 class HeldByOther(RunError):
@@ -136,14 +138,24 @@ class RunLock:
 
     def _read(self) -> dict[str, Any] | None:
         try:
-            owner = json.loads(self.path.read_text())
+            owner = read_json(self.path)
         except FileNotFoundError:
             return None
         except ValueError:
             owner = None
-        if not isinstance(owner, dict) or set(owner) != _FIELDS:
+        if not _names_an_owner(owner):
             raise RunError(f"cannot read the lock {self.path}; if no evospike run uses this folder, delete that file")
-        return owner
+        found: dict[str, Any] = owner
+        return found
+
+
+def _names_an_owner(owner: Any) -> bool:
+    """Whether this is what `_create` writes: a process number and texts."""
+    if not isinstance(owner, dict) or set(owner) != _FIELDS:
+        return False
+    pid = owner["pid"]
+    texts = [owner[name] for name in _FIELDS - {"pid"}]
+    return type(pid) is int and 0 < pid <= _MOST_PID and all(isinstance(text, str) for text in texts)
 
 
 def _link_new(source: Path, target: Path, text: str) -> None:

@@ -7,10 +7,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from evospike.core.text import harmless
+
 
 def tell(line: str) -> None:
     """A notice for the person at the terminal."""
-    print(f"notice: {line}", file=sys.stderr, flush=True)
+    print(f"notice: {harmless(line)}", file=sys.stderr, flush=True)
 
 
 class Bar:
@@ -44,7 +46,7 @@ class Bar:
 
     def note(self, line: str) -> None:
         """Print a line above the bar."""
-        self._bar.write(line, file=sys.stderr)
+        self._bar.write(harmless(line), file=sys.stderr)
 
     def close(self) -> None:
         self._bar.close()

@@ -11,14 +11,26 @@ import dataclasses
 import difflib
 import json
 import math
+import re
 import tomllib
 import types
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from evospike.core.errors import SettingsError
+from evospike.core.limits import LARGEST_WHOLE, MOST_DEPTH, MOST_ITEMS, MOST_SETTINGS_BYTES, check_depth
+from evospike.core.text import LONGEST, shortened, shown
 
 T = TypeVar("T")
+
+_TEXT_OR_COMMENT = re.compile(
+    r"""  "{3} (?:\\.|[^\\])*? (?:"{3}|\\?\Z)  |  '{3} .*? (?:'{3}|\Z)  |  " (?:\\.|[^"\\\n])* "?  |  ' [^'\n]* '?
+    |  \# [^\n]*""",
+    re.DOTALL | re.VERBOSE,
+)
+"""A text that is never closed ends with its line or with all, so that the search takes one pass."""
+
+_STRUCTURE = re.compile(r"[=\[\]{},\n]")
 
 
 class Settings:
@@ -39,7 +51,7 @@ def require(condition: bool, message: str) -> None:
 
 def nearest(name: str, known: list[str]) -> str:
     """A hint naming the closest known name, or all of them when none is close."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name[:LONGEST], known, n=1, cutoff=0.5)
     if close:
         return f"did you mean '{close[0]}'?"
     return f"known: {', '.join(sorted(known))}"
@@ -48,7 +60,7 @@ def nearest(name: str, known: list[str]) -> str:
 def choose(kind: str, name: str, known: Mapping[str, T]) -> T:
     """Look a name up in a registry; an unknown one is a SettingsError with the nearest name."""
     if name not in known:
-        raise SettingsError(f"unknown {kind} '{name}'; {nearest(name, list(known))}")
+        raise SettingsError(f"unknown {kind} '{shortened(name)}'; {nearest(name, list(known))}")
     return known[name]
 
 
@@ -61,7 +73,7 @@ def read_settings(cls: type[T], values: Mapping[str, Any], where: str = "") -> T
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for key in values:
         if key not in names:
-            raise SettingsError(f"unknown field '{where}{key}'; {nearest(key, names)}")
+            raise SettingsError(f"unknown field '{where}{shortened(key)}'; {nearest(key, names)}")
     converted = {key: _convert(value, hints[key], f"{where}{key}") for key, value in values.items()}
     try:
         return cls(**converted)
@@ -95,12 +107,29 @@ def parse_override(text: str) -> dict[str, Any]:
     """`section.field=value` as nested values; the value is read as TOML, or as text when it is no TOML."""
     path, equals, value = text.partition("=")
     keys = [key.strip() for key in path.split(".")]
-    if not equals or not all(keys):
-        raise SettingsError(f"cannot read override '{text}'; expected section.field=value")
+    if not equals or not all(keys) or len(keys) > MOST_DEPTH:
+        raise SettingsError(f"cannot read override '{shortened(text)}'; expected section.field=value")
     nested: Any = _read_value(value.strip())
     for key in reversed(keys):
         nested = {key: nested}
     return dict(nested)
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """The tables of a TOML text.
+
+    Raises: ValueError when it is no TOML, or nested deeper than `MOST_DEPTH`. Names of many parts are refused unread:
+    the parser takes the square of their number.
+    """
+    structure = _TEXT_OR_COMMENT.sub("_", text)
+    if any(part.count(".") >= MOST_DEPTH for part in _STRUCTURE.split(structure)):
+        raise ValueError(f"a name of more than {MOST_DEPTH} parts between dots")
+    try:
+        tables = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError(f"nested deeper than {MOST_DEPTH}") from None
+    check_depth(tables)
+    return tables
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], where: str = "") -> list[str]:
@@ -117,8 +146,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], where: str = "")
 
 def _read_value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except (ValueError, RecursionError):  # no TOML, a number of thousands of digits, brackets without end
+        return parse_toml(f"value = {text}")["value"]
+    except ValueError:  # no TOML, a number of thousands of digits, brackets without end
         return text
 
 
@@ -126,18 +155,22 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     origin = get_origin(hint)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if not isinstance(value, Mapping):
-            raise SettingsError(f"'{where}' is a section, given {value!r}; set its fields, as in {where}.field=value")
+            raise SettingsError(
+                f"'{where}' is a section, given {shown(value)}; set its fields, as in {where}.field=value"
+            )
         return read_settings(hint, value, f"{where}.")
     if origin is Literal:
         choices = [str(choice) for choice in get_args(hint)]
         if value not in get_args(hint):
             raise SettingsError(
-                f"'{where}' cannot be {value!r}; {nearest(str(value), choices)} (one of: {', '.join(choices)})"
+                f"'{where}' cannot be {shown(value)}; {nearest(shown(value), choices)} (one of: {', '.join(choices)})"
             )
         return value
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
-            raise SettingsError(f"'{where}' wants a list, given {value!r}")
+            raise SettingsError(f"'{where}' wants a list, given {shown(value)}")
+        if len(value) > MOST_ITEMS:
+            raise SettingsError(f"'{where}' has {len(value)} entries; a list has at most {MOST_ITEMS}")
         return tuple(_convert(item, get_args(hint)[0], f"{where}[{i}]") for i, item in enumerate(value))
     if origin in (Union, types.UnionType):
         options = [option for option in get_args(hint) if option is not type(None)]
@@ -146,13 +179,18 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
 
 
 def _convert_scalar(value: Any, hint: type, where: str) -> Any:
-    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if number and isinstance(value, int) and abs(value) > LARGEST_WHOLE:
+        raise SettingsError(f"'{where}' wants a number of at most 63 bits, given {shown(value)}")
+    if hint is float and number:
         if not math.isfinite(value):
             raise SettingsError(f"'{where}' wants a finite number, given {value}")
         return float(value)
-    if hint is int and isinstance(value, int) and not isinstance(value, bool):
+    if hint is int and number and isinstance(value, int):
         return value
+    if hint is str and isinstance(value, str) and len(value) > MOST_SETTINGS_BYTES:
+        raise SettingsError(f"'{where}' has {len(value)} characters; a text has at most {MOST_SETTINGS_BYTES}")
     if hint in (bool, str) and isinstance(value, hint):
         return value
     wanted = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}.get(hint, str(hint))
-    raise SettingsError(f"'{where}' wants {wanted}, given {value!r}")
+    raise SettingsError(f"'{where}' wants {wanted}, given {shown(value)}")

@@ -1,4 +1,4 @@
-"""Energies as text, everywhere in the same units and with the same digits."""
+"""Energies and sizes as text, everywhere in the same units and with the same digits."""
 
 from __future__ import annotations
 
@@ -40,3 +40,14 @@ def energy_text(picojoules: float) -> str:
 def energy_number(picojoules: float, unit: Unit) -> str:
     """An energy in a unit whose name stands elsewhere."""
     return f"{unit.of(picojoules):,.{_DIGITS}f}"
+
+
+def size_text(number: float) -> str:
+    """Bytes in the unit that leaves one to three digits before the point."""
+    if number < 999.5:
+        return f"{number:.0f} B"
+    for unit in ("kB", "MB", "GB", "TB"):
+        number /= 1000
+        if number < 999.95:
+            return f"{number:.1f} {unit}"
+    return f"{number / 1000:,.1f} PB"

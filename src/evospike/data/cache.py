@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
+import math
 import os
 import re
 import shutil
@@ -26,10 +26,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from evospike.core.errors import DataError
-from evospike.core.files import digest_json, sync_folder, write_json
+from evospike.core.errors import UNEXPECTED_FORM, DataError
+from evospike.core.files import digest_json, read_json, sync_folder, write_json
+from evospike.core.limits import require_memory
+from evospike.core.text import harmless
 from evospike.data.decode import Layout, NotGreyError, Pixels, decode_split, in_colour, probe
-from evospike.data.source import TRAIN, Found, RawSplit, Source
+from evospike.data.npy import declared_in
+from evospike.data.source import TEST, TRAIN, Found, RawSplit, Source
 
 FORMAT = 1
 IN_MEMORY_BYTES = 1 << 30
@@ -110,20 +113,32 @@ def stored_set(found: Found, size: int) -> StoredSet:
 def load_cached(folder: Path) -> StoredSet | None:
     """The cached set in a folder; None when it is absent or its files do not match the manifest."""
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        if manifest["format"] != FORMAT or not all(_fits(folder, *item) for item in manifest["splits"].items()):
+        manifest = read_json(folder / "manifest.json")
+        classes, notes, parts = tuple(manifest["classes"]), tuple(manifest["notes"]), manifest["splits"]
+        name, split = manifest["name"], manifest.get("split", "")
+        texts = (*classes, *notes, name, split, *(part["digest"] for part in parts.values()))
+        if manifest["format"] != FORMAT or not all(isinstance(text, str) for text in texts):
             return None
-        splits = {name: _loader(folder, name, part["digest"]) for name, part in manifest["splits"].items()}
-        names, notes = tuple(manifest["classes"]), tuple(manifest["notes"])
-        return StoredSet(manifest["name"], names, notes, folder, splits, manifest.get("split", ""))
-    except (OSError, EOFError, ValueError, KeyError, TypeError):
+        if TRAIN not in parts or not all(_fits(folder, part, facts, len(classes)) for part, facts in parts.items()):
+            return None
+        splits = {part: _loader(folder, part, facts["digest"]) for part, facts in parts.items()}
+        return StoredSet(name, classes, notes, folder, splits, split)
+    except (OSError, EOFError, *UNEXPECTED_FORM):
         return None
 
 
-def _fits(folder: Path, split: str, part: dict[str, Any]) -> bool:
-    images = np.load(folder / f"{split}.npy", mmap_mode="r", allow_pickle=False)
-    labels = np.load(folder / f"{split}.labels.npy", mmap_mode="r", allow_pickle=False)
-    return bool(list(images.shape) == part["shape"] and len(labels) == len(images) and images.dtype == np.uint8)
+def _fits(folder: Path, split: str, part: dict[str, Any], classes: int) -> bool:
+    """Whether a split's files are there, of the form and the size that the manifest says."""
+    if split not in (TRAIN, TEST):
+        return False
+    shape, dtype = declared_in(folder / f"{split}.npy")
+    of_labels, kind = declared_in(folder / f"{split}.labels.npy")
+    if list(shape) != part["shape"] or len(shape) not in (4, 5) or min(shape) < 1 or dtype != np.uint8:
+        return False
+    if of_labels != shape[:1] or kind != np.int64:
+        return False
+    labels = np.load(folder / f"{split}.labels.npy", allow_pickle=False)
+    return bool(labels.min() >= 0 and labels.max() < classes)
 
 
 def _loader(folder: Path, split: str, digest: str) -> Callable[[], StoredSplit]:
@@ -258,12 +273,15 @@ def _in_memory(found: Found, source: Source, size: int, error: OSError) -> Store
 def uncached_note(error: OSError) -> str:
     """Tell, and give as a note of the data set, that it is decoded into memory."""
     note = f"no cache: cannot write {cache_root()} ({error.strerror or error}); decoded into memory, set EVOSPIKE_CACHE"
-    print(f"evospike: {note}", file=sys.stderr)
+    print(f"evospike: {harmless(note)}", file=sys.stderr)
     return note
 
 
 def _decoded(name: str, split: RawSplit, layout: Layout) -> StoredSplit:
-    images: NDArray[np.uint8] = np.empty((len(split.labels), *layout.shape), dtype=np.uint8)
+    shape = (len(split.labels), *layout.shape)
+    what = f"holding {shape[0]} images of {layout.width}x{layout.height}"
+    require_memory(math.prod(shape), what, "set EVOSPIKE_CACHE to a folder that can be written", DataError)
+    images: NDArray[np.uint8] = np.empty(shape, dtype=np.uint8)
 
     def keep(start: int, pixels: Pixels) -> None:
         images[start : start + len(pixels)] = pixels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,10 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evospike.core.errors import DataError, MissingExtra
+from evospike.core.limits import require_memory
 from evospike.data.ahead import ahead
-from evospike.data.source import RawImage, RawSplit
+from evospike.data.source import BATCH, RawImage, RawSplit
 
 Pixels = NDArray[np.uint8]
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What Pillow may take a file for, whatever it is called: other readers of it start programs (PostScript)."""
+
+MOST_PIXELS = 1 << 26
+"""Of one image, as stored and as scaled; more is refused by its header."""
+
+_AHEAD = 16
 _GREY_MODES = frozenset({"1", "L", "LA", "La"})
 _COLOUR_MODES = frozenset({"RGB", "RGBA", "RGBa", "RGBX", "P", "PA", "CMYK", "YCbCr", "HSV", "LAB"})
 
@@ -57,7 +66,10 @@ def probe(split: RawSplit, size: int) -> Layout:
     opened = [_opened(raw) for raw in first]
     grey = all(image.mode in _GREY_MODES for image in opened)
     width, height = (size, size) if size else opened[0].size
-    return Layout(1 if grey else 3, height, width, bool(size))
+    layout = Layout(1 if grey else 3, height, width, bool(size))
+    held = (_AHEAD + 2) * BATCH * math.prod(layout.shape)
+    require_memory(held, f"decoding images of {width}x{height}", "set a smaller data.image_size", DataError)
+    return layout
 
 
 def in_colour(layout: Layout) -> Layout:
@@ -70,7 +82,7 @@ def decode_split(split: RawSplit, layout: Layout) -> Iterator[Pixels]:
 
     Raises: DataError naming the image that cannot be used; NotGreyError.
     """
-    yield from ahead((partial(_decode_batch, batch, layout) for batch in split.batches()), waiting=16)
+    yield from ahead((partial(_decode_batch, batch, layout) for batch in split.batches()), waiting=_AHEAD)
 
 
 def _decode_batch(batch: list[RawImage], layout: Layout) -> Pixels:
@@ -88,7 +100,7 @@ def _decode_into(target: Pixels, raw: RawImage, layout: Layout) -> None:
         image = image.convert("L" if layout.channels == 1 else "RGB")
     except Exception as error:  # decoders raise whatever the damaged bytes lead them to
         raise _undecodable(raw, error) from None
-    image = _fitted(image, layout.height) if layout.resized else image
+    image = _fitted(raw, image, layout.height) if layout.resized else image
     if image.size != (layout.width, layout.height):
         expected = f"{layout.width}x{layout.height}"
         raise DataError(
@@ -104,13 +116,27 @@ def _opened(raw: RawImage) -> Any:
     if raw.payload is None:
         raise DataError(f"{raw.where} holds no image bytes; download the data set again or remove the row")
     try:
-        stream = raw.payload.read_bytes() if isinstance(raw.payload, Path) else raw.payload
-        image = image_module.open(io.BytesIO(stream))
+        stream = _bytes_of(raw.payload) if isinstance(raw.payload, Path) else raw.payload
+        image = image_module.open(io.BytesIO(stream), formats=FORMATS)
+    except DataError:
+        raise
     except Exception as error:  # as above
         raise _undecodable(raw, error) from None
+    _check_size(raw, *image.size)
     if image.mode not in _GREY_MODES and image.mode not in _COLOUR_MODES:
         raise DataError(f"{raw.where} has pixel mode {image.mode}; expected 8 bits per channel, convert it first")
     return image
+
+
+def _bytes_of(path: Path) -> bytes:
+    require_memory(path.stat().st_size, f"reading {path}", "replace or remove it", DataError)
+    return path.read_bytes()
+
+
+def _check_size(raw: RawImage, width: int, height: int) -> None:
+    """Raise DataError for a size that no pixel of is decoded."""
+    if min(width, height) < 1 or width * height > MOST_PIXELS:
+        raise DataError(f"{raw.where} is {width}x{height}; an image has 1 to {MOST_PIXELS:,} pixels, scale it first")
 
 
 def _undecodable(raw: RawImage, error: Exception) -> DataError:
@@ -119,11 +145,12 @@ def _undecodable(raw: RawImage, error: Exception) -> DataError:
     return DataError(f"cannot decode {raw.where} ({reason}); replace or remove it")
 
 
-def _fitted(image: Any, size: int) -> Any:
+def _fitted(raw: RawImage, image: Any, size: int) -> Any:
     """The shorter side scaled to `size` (bilinear), then the centre square."""
     width, height = image.size
     scale = size / min(width, height)
     width, height = max(size, round(width * scale)), max(size, round(height * scale))
+    _check_size(raw, width, height)
     if image.size != (width, height):
         image = image.resize((width, height), pillow().Resampling.BILINEAR)
     left, top = (width - size) // 2, (height - size) // 2

@@ -18,9 +18,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from evospike.core.errors import DataError
 from evospike.core.files import digest_tensors
+from evospike.core.limits import require_memory
 from evospike.data.cache import StoredSet, StoredSplit, held
 from evospike.data.source import TEST, TRAIN
+
+_BYTES_PER_PIXEL = 12
+"""Held at once while the digits are scaled: numbers of 32 bits before and after rounding, and the bytes."""
 
 NOTE = "writers overlap between the splits of the digits, so accuracy is higher than for unseen writers"
 
@@ -36,6 +41,8 @@ def stored_digits(size: int) -> StoredSet:
 
 
 def _scaled(images: Tensor, size: int) -> Tensor:
+    needed = _BYTES_PER_PIXEL * len(images) * max(size, images.shape[-1]) ** 2
+    require_memory(needed, f"the digits at {size}x{size} pixels", "set a smaller data.image_size", DataError)
     values = images.float() * (255.0 / 16.0)
     if size and size != images.shape[-1]:
         values = F.interpolate(values, size=(size, size), mode="bilinear", align_corners=False, antialias=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -11,11 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evospike.core.errors import DataError, MissingExtra
+from evospike.core.errors import UNEXPECTED_FORM, DataError, MissingExtra
+from evospike.core.files import parse_json
+from evospike.core.limits import require_memory
 from evospike.data.source import BATCH, Found, RawImage, RawSplit, Source, file_prints, settle, split_of
 
 IMAGE_COLUMNS = ("img", "image")
 LABEL_COLUMNS = ("label", "fine_label", "labels")
+
+_LABEL_BYTES = 24
+"""Held at once for a label while it is read."""
 
 
 def parquet_files(folder: Path) -> dict[str, list[Path]]:
@@ -51,13 +55,14 @@ def _open(name: str, splits: dict[str, list[Path]], label_column: str) -> Source
 
 def _parquet_file(file: Path) -> Any:
     try:
-        import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError:
         raise MissingExtra("pyarrow", "data", "reading Parquet files") from None
     try:
-        return pq.ParquetFile(file)
-    except (pa.ArrowException, OSError) as error:
+        opened = pq.ParquetFile(file)
+        _ = opened.schema_arrow.names  # read when it is asked for
+        return opened
+    except Exception as error:  # the reader raises whatever the damaged bytes lead it to
         raise DataError(f"cannot read {file} as Parquet ({_line(error)}); download it again") from None
 
 
@@ -77,11 +82,10 @@ def _class_names(file: Path, label: str) -> tuple[str, ...] | None:
     """Class names from the Hugging Face metadata in the file's schema, where there are any."""
     metadata = _parquet_file(file).schema_arrow.metadata or {}
     try:
-        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
-        names = features[label].get("names")
-    except (KeyError, TypeError, AttributeError, ValueError):
+        names = parse_json(metadata.get(b"huggingface", b"{}"))["info"]["features"][label].get("names")
+    except UNEXPECTED_FORM:
         return None
-    return tuple(str(name) for name in names) if names else None
+    return tuple(map(str, names)) if isinstance(names, list) and names else None
 
 
 def _raw_split(files: list[Path], image: str, label: str) -> RawSplit:
@@ -95,9 +99,11 @@ def _labels(file: Path, label: str) -> NDArray[np.int64]:
     parquet = _parquet_file(file)
     if label not in parquet.schema_arrow.names:
         raise DataError(f"{file.name} has no column '{label}', but other files of the data set do")
+    rows = parquet.metadata.num_rows
+    require_memory(_LABEL_BYTES * rows, f"reading {rows} labels of {file}", "split the file", DataError)
     try:
         column = parquet.read(columns=[label]).column(label)
-    except (pa.ArrowException, OSError) as error:
+    except Exception as error:  # as above
         raise DataError(f"cannot read labels of {file} ({_line(error)}); download it again") from None
     if not pa.types.is_integer(column.type) or column.null_count:
         raise DataError(f"{file.name}: column '{label}' is {column.type}; expected whole numbers in every row")
@@ -105,15 +111,13 @@ def _labels(file: Path, label: str) -> NDArray[np.int64]:
 
 
 def _batches(files: list[Path], image: str) -> Iterator[list[RawImage]]:
-    import pyarrow as pa
-
     for file in files:
-        row = 0
+        row, opened = 0, _parquet_file(file)
         try:
-            for batch in _parquet_file(file).iter_batches(BATCH, columns=[image]):
+            for batch in opened.iter_batches(BATCH, columns=[image]):
                 yield [_raw_image(value, file, row + i) for i, value in enumerate(batch.column(0).to_pylist())]
                 row += len(batch)
-        except (pa.ArrowException, OSError) as error:
+        except Exception as error:  # as above
             raise DataError(f"cannot read {file} after row {row} ({_line(error)}); download it again") from None
 
 

@@ -22,6 +22,12 @@ NAMED = ("digits", "cifar10", "cifar100", "imagenet", *EVENT_NAMED, *SIMULATED)
 PREFIXES = ("hub", "parquet", "imagefolder", *EVENT_PREFIXES)
 
 
+LARGEST_SIDE = 4096
+"""Of an image that a network sees, in pixels."""
+
+_LARGEST = {"crop_padding": LARGEST_SIDE, "cutout": LARGEST_SIDE, "roll": LARGEST_SIDE, "randaugment_operations": 100}
+
+
 @dataclass(frozen=True)
 class AugmentSettings(Settings):
     """How training images are varied; validation and test images never are.
@@ -61,6 +67,9 @@ class AugmentSettings(Settings):
         for name in ("crop_padding", "cutout", "randaugment_operations", "mixup", "cutmix", "roll"):
             value = getattr(self, name)
             require(value >= 0, f"augment.{name} cannot be negative, given {value}; use 0 to turn it off")
+        for name, most in _LARGEST.items():
+            value = getattr(self, name)
+            require(value <= most, f"augment.{name} is at most {most}, given {value}")
         magnitude = self.randaugment_magnitude
         require(0 <= magnitude <= 10, f"augment.randaugment_magnitude is 0 to 10, given {magnitude}")
 
@@ -176,7 +185,7 @@ class DataSettings(Settings):
         held = self.validation
         require(0.0 <= held < 1.0, f"data.validation is a fraction below 1, given {held}; try 0.1")
         size = self.image_size
-        require(size == 0 or 4 <= size <= 4096, f"data.image_size is 0 or 4 to 4096, given {size}")
+        require(size == 0 or 4 <= size <= LARGEST_SIDE, f"data.image_size is 0 or 4 to {LARGEST_SIDE}, given {size}")
         for name in ("train_limit", "test_limit"):
             value = getattr(self, name)
             require(value >= 0, f"data.{name} cannot be negative, given {value}; use 0 for all images")

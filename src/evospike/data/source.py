@@ -113,9 +113,9 @@ def checked_classes(
             raise DataError(f"data set '{name}', split '{split}': label {wrong} is outside 0..{count - 1}")
     if len(present) == 1:
         raise DataError(f"data set '{name}' has one class only (label {present[0]}); at least two are needed")
-    missing = np.setdiff1d(np.arange(count), present)
-    if missing.size:
+    if len(present) < count:
+        missing = int(np.append(present != np.arange(len(present)), True).argmax())
         raise DataError(
-            f"data set '{name}': no training sample has label {missing[0]}; labels must be 0..{count - 1} without gaps"
+            f"data set '{name}': no training sample has label {missing}; labels must be 0..{count - 1} without gaps"
         )
     return names or tuple(str(number) for number in range(count))

@@ -113,6 +113,10 @@ class Task:
         """Whether there is a test split to open."""
         return self.test_opener is not None
 
+    def digests(self) -> dict[str, str]:
+        """Digests of the splits a run may read before its end."""
+        return {"train": self.train.digest(), "validation": self.validation.digest()}
+
     def open_test(self) -> ImageSet:
         """The test split, for the one final measurement; nothing is ever chosen by it.
 

@@ -1,13 +1,13 @@
-"""When a run is stopped because its candidates fail, and what its message says."""
+"""Candidates that fail: how many and in which ways, and when the run is stopped because of them."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol, get_args
 
 from evospike.core.errors import RunError
-from evospike.evolution.records import FAILURES, Score
+from evospike.evolution.records import FAILURES, Score, Status
 
 
 class Scored(Protocol):
@@ -20,6 +20,17 @@ class Scored(Protocol):
     @property
     def scores(self) -> tuple[Score, ...]:
         """One score per candidate."""
+
+
+def count_failures(statuses: Iterable[str]) -> dict[str, int]:
+    """How many scores are not usable, by status, in the order in which `Status` names them; of none, nothing."""
+    counts = Counter(statuses)
+    return {status: counts[status] for status in get_args(Status) if status != "ok" and counts[status]}
+
+
+def failures_in_words(counts: Mapping[str, int]) -> str:
+    """What `count_failures` gave, as in `2 timeout, 1 error`; empty without any."""
+    return ", ".join(f"{count} {status}" for status, count in counts.items())
 
 
 def stop_when_failing(history: Sequence[Scored], remedy: str) -> None:

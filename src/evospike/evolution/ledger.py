@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from evospike.core.errors import RunError, StoreError
 from evospike.core.settings import differences
-from evospike.evolution.evaluate import Evaluate
+from evospike.evolution.evaluate import Arrival, Evaluate
 from evospike.evolution.records import Genotype, Request, Score
 from evospike.evolution.store import Store
 
@@ -42,7 +42,7 @@ class Event:
 class Ledger:
     """Answers one run from its store and its evaluation; call `open` first.
 
-    evaluate:  takes requests and yields (request, score, attempts) in any order, each request once.
+    evaluate:  takes requests and yields (request, score, attempts), or lists of them, in any order, each request once.
     on_event:  told of progress; it cannot change the run.
     libraries: what else than evospike decides what is asked for, for the message that refuses a record.
     """
@@ -139,13 +139,19 @@ class Ledger:
         with contextlib.ExitStack() as stack:
             if hasattr(arrivals, "close"):  # a generator then ends its workers at once, whatever happens here
                 stack.callback(arrivals.close)
-            for request, score, attempts in arrivals:
-                if request not in missing:
-                    raise RunError(f"evaluation gave a score for {request}, which was not asked for")
-                self._store.record_score(request, score, attempts)
-                self._scores[request.key] = (request, score)
-                done += 1
-                self._on_event(Event("score", request.generation, done, total, request, score))
+            for arrived in arrivals:
+                for request, score, _ in self._record(arrived if isinstance(arrived, list) else [arrived], missing):
+                    done += 1
+                    self._on_event(Event("score", request.generation, done, total, request, score))
+
+    def _record(self, arrived: list[Arrival], missing: list[Request]) -> list[Arrival]:
+        """Record what arrived together, all or none of it."""
+        for request, _, _ in arrived:
+            if request not in missing:
+                raise RunError(f"evaluation gave a score for {request}, which was not asked for")
+        self._store.record_scores(arrived)
+        self._scores.update((request.key, (request, score)) for request, score, _ in arrived)
+        return arrived
 
     def _other_run(self, what: str) -> StoreError:
         return StoreError(

@@ -13,10 +13,10 @@ from typing import Any, Literal, get_args
 
 from evospike.core.errors import SettingsError, StoreError
 
-Status = Literal["ok", "silent", "refused", "diverged", "error"]
+Status = Literal["ok", "silent", "refused", "diverged", "timeout", "error"]
 Kind = Literal["candidate", "finalist"]
 
-FAILURES: frozenset[Status] = frozenset({"diverged", "error"})
+FAILURES: frozenset[Status] = frozenset({"diverged", "timeout", "error"})
 """Statuses that point at a broken set-up; a silent network is a legitimate bad candidate."""
 
 
@@ -95,8 +95,8 @@ class Request:
 class Score:
     """What an evaluation gives back.
 
-    status:  ok, silent (a layer hardly fires), refused (outside a bound), diverged (a number that is not finite) or
-             error.
+    status:  ok, silent (a layer hardly fires), refused (outside a bound), diverged (a number that is not finite),
+             timeout (ended because it took too long) or error.
     reason:  one line; empty when ok.
     terms:   raw measurements by name: `loss`, `validation_loss`, `temporal` and `entropy` (both: more is
              better), `firing_rate`, `accuracy`, ... A term that is not finite becomes None and turns ok into

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from evospike.core.settings import Settings, require
+from evospike.core.limits import MOST_REPEATS
+from evospike.core.settings import Settings, plain, require
 
 StrategyName = Literal["cma_es", "random"]
 Mode = Literal["random", "loss", "loss+temporal", "loss+entropy", "ste"]
@@ -13,6 +14,9 @@ Decay = Literal["exponential", "linear", "inverse"]
 LossFrom = Literal["training", "validation"]
 
 SMALLEST_POPULATION = 4
+
+WIDEST = 30
+"""Of the search box, in powers of ten."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class EvolutionSettings(Settings):
     temporal_form, entropy_form, entropy_normalise, entropy_when: how the evaluation measures the two terms.
     loss_from:         which loss enters the fitness.
     spreads:           what is evolved: two spreads for the whole network, or one per stage.
+    together:          how many candidates are trained at the same time as one wide network, which computes the same
+                       up to rounding; 0: up to 16 on a CUDA device, one on a CPU. A run decides it once, in its plan.
     """
 
     strategy: StrategyName = "cma_es"
@@ -58,6 +64,12 @@ class EvolutionSettings(Settings):
     entropy_when: Literal["after", "before"] = "after"
     loss_from: LossFrom = "training"
     spreads: Literal["global", "stage"] = "global"
+    together: int = 0
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """What of this defines a study, as plain values: all but how its candidates are computed."""
+        return {name: value for name, value in plain(self).items() if name != "together"}
 
     def validate(self) -> None:
         self._validate_sizes()
@@ -74,9 +86,16 @@ class EvolutionSettings(Settings):
         for name in ("generations", "finalists", "finalist_seeds", "proxy_epochs"):
             value = getattr(self, name)
             require(value >= 1, f"{name}={value} leaves nothing to do; give 1 or more")
+        for name in ("population", "generations", "finalists", "finalist_seeds"):
+            value = getattr(self, name)
+            require(value <= MOST_REPEATS, f"{name}={value} is more than a record holds; give at most {MOST_REPEATS}")
         require(
             self.finalists <= self.population,
             f"finalists={self.finalists} exceeds population={self.population}; lower finalists",
+        )
+        require(
+            self.together >= 0,
+            f"together={self.together} is negative; give 0 to let the run decide, or how many candidates",
         )
         require(
             self.proxy_samples >= 0,
@@ -89,6 +108,9 @@ class EvolutionSettings(Settings):
             self.lower <= self.start_mean <= self.upper,
             f"start_mean={self.start_mean} lies outside the box [{self.lower}, {self.upper}]; move one of them",
         )
+        for name in ("lower", "upper"):
+            value = getattr(self, name)
+            require(abs(value) <= WIDEST, f"{name}={value} is no power of ten to draw from; give -{WIDEST} to {WIDEST}")
         require(self.start_step > 0, f"start_step={self.start_step} does not move; give a positive number")
 
 
@@ -134,6 +156,9 @@ class PopulationSettings(Settings):
         for name in ("offspring", "generations", "finalist_seeds", "tries"):
             value = getattr(self, name)
             require(value >= 1, f"{name}={value} leaves nothing to do; give 1 or more")
+        for name in ("population", "offspring", "finalists", "finalist_seeds", "tries"):
+            value = getattr(self, name)
+            require(value <= MOST_REPEATS, f"{name}={value} is more than a record holds; give at most {MOST_REPEATS}")
         require(
             self.generations <= MOST_GENERATIONS,
             f"generations={self.generations} is more than a record holds; give at most {MOST_GENERATIONS}",

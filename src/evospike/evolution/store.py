@@ -1,8 +1,9 @@
 """The record of a run: one SQLite file, written by the driver alone.
 
-Every row is one transaction and carries a checksum of its contents, checked whenever it is read. A rollback
-journal and full synchronisation keep the file whole on a crash or a full disk, also on network file systems,
-where SQLite's write-ahead log must not be used.
+Every row, or every group of scores that depend on each other, is one transaction. A row carries a checksum of its
+contents; whenever something is read, the checksums of all rows are verified, and that none is missing which the index
+knows. A rollback journal and full synchronisation keep the file whole on a crash or a full disk, also on network file
+systems, where SQLite's write-ahead log must not be used.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,7 @@ from typing import Any
 
 from evospike.core.errors import EvospikeError, RunError, StoreError
 from evospike.core.files import canonical_json, digest_json, sync_folder
+from evospike.core.text import shortened
 from evospike.evolution.records import Genotype, Request, Score
 
 FORMAT = 1
@@ -29,6 +31,11 @@ CREATE TABLE records (
     kind TEXT NOT NULL, name TEXT NOT NULL, content TEXT NOT NULL, checksum TEXT NOT NULL, PRIMARY KEY (kind,
     name)
 );
+"""
+
+_EVERY_ROW = """
+SELECT kind, name, content, checksum, (SELECT count(*) FROM records INDEXED BY sqlite_autoindex_records_1)
+FROM records NOT INDEXED ORDER BY kind, name
 """
 
 
@@ -127,6 +134,12 @@ class Store:
         content = {"request": request.to_json(), "score": score.to_json(), "attempts": attempts}
         self._insert("score", request.key, content)
 
+    def record_scores(self, scores: Iterable[tuple[Request, Score, int]]) -> None:
+        """Record several scores with their attempts in one transaction: all of them, or none."""
+        with self._all_or_none():
+            for request, score, attempts in scores:
+                self.record_score(request, score, attempts)
+
     def record_value(self, name: str, value: Any) -> None:
         """Record a fact about the run as JSON; it enters the run's digest, so let it hold no times and no
         paths.
@@ -173,6 +186,20 @@ class Store:
         """32 hex digits of `digest_payload`."""
         return digest_json(self.digest_payload())
 
+    @contextlib.contextmanager
+    def _all_or_none(self) -> Iterator[None]:
+        """What is written inside is there when it ends well, and is not when it does not."""
+        with _explained(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            with _explained(self.path):
+                self._connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):  # SQLite may have rolled it back already
+                self._connection.execute("ROLLBACK")
+            raise
+
     def _insert(self, kind: str, name: str, content: Any) -> None:
         try:
             text = canonical_json(content)
@@ -190,18 +217,18 @@ class Store:
 
     def _select(self, kind: str) -> list[tuple[str, Any]]:
         with _explained(self.path):
-            rows = self._connection.execute(
-                "SELECT name, content, checksum FROM records WHERE kind = ? ORDER BY name", (kind,)
-            ).fetchall()
-        result = []
-        for name, text, checksum in rows:
-            if not isinstance(text, str) or checksum != _checksum(kind, name, text):
+            rows = self._connection.execute(_EVERY_ROW).fetchall()
+        if rows and rows[0][-1] != len(rows):
+            raise _damaged(self.path, f"{len(rows)} of {rows[0][-1]} records can be read")
+        for of, name, text, checksum, _ in rows:
+            whole = all(isinstance(part, str) for part in (of, name, text)) and checksum == _checksum(of, name, text)
+            if not whole:
+                named = _on_one_line(f"{of} '{name}'")
                 raise StoreError(
-                    f"checksum of {kind} '{name}' in {self.path} does not match its contents; "
+                    f"checksum of {named} in {self.path} does not match its contents; "
                     "the file was altered, restore it or start a new run"
                 )
-            result.append((name, json.loads(text)))
-        return result
+        return [(name, json.loads(text)) for of, name, text, _, _ in rows if of == kind]
 
     @contextlib.contextmanager
     def _reading(self, kind: str, name: str) -> Iterator[None]:
@@ -255,13 +282,20 @@ def _check_format(connection: sqlite3.Connection, path: Path) -> None:
 
 def _check_whole(connection: sqlite3.Connection, path: Path) -> None:
     with _explained(path):
-        problems = [line for (line,) in connection.execute("PRAGMA quick_check(1)")]
+        problems = [line for (line,) in connection.execute("PRAGMA integrity_check(1)")]
     if problems != ["ok"]:
-        raise _damaged(path, problems[0].splitlines()[0])
+        raise _damaged(path, problems[0].splitlines()[-1])
 
 
 def _damaged(path: Path, detail: str) -> StoreError:
-    return StoreError(f"run record {path} is damaged ({detail}); restore a copy or start a new run folder")
+    return StoreError(
+        f"run record {path} is damaged ({_on_one_line(detail)}); restore a copy or start a new run folder"
+    )
+
+
+def _on_one_line(text: str) -> str:
+    """What a damaged file may have put into a message, so that a terminal can show it."""
+    return shortened("".join(character if character.isprintable() else "?" for character in text))
 
 
 @contextlib.contextmanager
@@ -271,6 +305,8 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise _translate(path, error) from None
+    except UnicodeDecodeError as error:  # SQLite's own complaint about a damaged file quotes it
+        raise _damaged(path, str(error)) from None
 
 
 def _translate(path: Path, error: sqlite3.Error) -> EvospikeError:

@@ -137,7 +137,7 @@ class Study:
         Raises: RunError when two generations in a row mostly fail or no finalist is usable, StoreError when
         the record was written by other settings or versions. Whatever `evaluate` raises passes through.
         """
-        self._ledger.open({"settings": plain(self._settings), "space": plain(self._space), "seed": self._seed})
+        self._ledger.open({"settings": self._settings.definition, "space": plain(self._space), "seed": self._seed})
         history: list[Generation] = []
         for number in range(self._settings.generations):
             history.append(self._generation(number, history))

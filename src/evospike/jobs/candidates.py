@@ -1,15 +1,18 @@
-"""One evaluation of the evolution: draw a network at a genotype's spreads, train it briefly, score it."""
+"""One evaluation of the evolution, or several at once: draw a network at a genotype's spreads, train it, score it."""
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from evospike.core.progress import tell
 from evospike.data.task import ImageSet
+from evospike.evolution.executors.worker import one_line
 from evospike.evolution.records import Request, Score, Status
 from evospike.genetic.encoding import GenePool
 from evospike.genetic.regularisers import (
@@ -19,7 +22,7 @@ from evospike.genetic.regularisers import (
     temporal_difference,
 )
 from evospike.genetic.wiring import stage_names
-from evospike.jobs.brief import proxy_images, train_briefly
+from evospike.jobs.brief import Epochs, proxy_images, train_briefly, train_briefly_together
 from evospike.jobs.workshop import Workshop
 from evospike.measure.accuracy import evaluate
 from evospike.measure.spikes import SpikeCount, counting
@@ -56,12 +59,21 @@ def proxy_set(shop: Workshop) -> ImageSet:
 
 def score_candidate(shop: Workshop, request: Request) -> Score:
     """Train a candidate on the proxy set and read every term raw; never raises for a bad candidate."""
-    started = time.monotonic()
-    try:
-        terms, problem = _measure(shop, request)
-    except Diverged as error:
-        return Score("diverged", str(error), {}, time.monotonic() - started)
-    return Score(problem.status, problem.reason, terms, time.monotonic() - started)
+    return _scored(functools.partial(_measure, shop, request))
+
+
+def score_candidates(shop: Workshop, requests: Sequence[Request]) -> list[Score]:
+    """Scores of several candidates, in their order, trained together; never raises for a bad one.
+
+    Each has its share of the common training's seconds. Candidates that cannot be trained together, because there is
+    too little memory for it or for whatever reason, are trained one after the other, and a notice says so.
+    """
+    started, images = time.monotonic(), proxy_set(shop)
+    trained = _trained_together(shop, requests, images) if len(requests) > 1 else None
+    if trained is None:
+        return [_scored_in_any_case(functools.partial(_measure, shop, request)) for request in requests]
+    share = (time.monotonic() - started) / len(requests)
+    return [_scored_in_any_case(functools.partial(_judge, shop, one, images), share) for one in trained]
 
 
 @dataclass(frozen=True)
@@ -70,16 +82,71 @@ class _Health:
     reason: str = ""
 
 
-def _measure(shop: Workshop, request: Request) -> tuple[dict[str, float], _Health]:
-    net = shop.network("genetic", request.draw_key, spreads_of(request.genotype.as_mapping()))
+_Found = tuple[dict[str, float], _Health]
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A candidate that was trained. entropy: its spatial term before that. end: its history, or why it has none."""
+
+    net: Network
+    entropy: float
+    end: Epochs | Diverged
+
+
+def _scored(measure: Callable[[], _Found], seconds: float = 0.0) -> Score:
+    """What `measure` finds; that it diverged is a status. seconds: spent on it before."""
+    started = time.monotonic() - seconds
+    try:
+        terms, health = measure()
+    except Diverged as error:
+        return Score("diverged", str(error), {}, time.monotonic() - started)
+    return Score(health.status, health.reason, terms, time.monotonic() - started)
+
+
+def _scored_in_any_case(measure: Callable[[], _Found], seconds: float = 0.0) -> Score:
+    """The same for one of several: its failure must not take the others with it."""
+    try:
+        return _scored(measure, seconds)
+    except Exception as error:
+        return Score("error", one_line(error), {}, seconds)
+
+
+def _trained_together(shop: Workshop, requests: Sequence[Request], images: ImageSet) -> list[_Candidate] | None:
+    """The candidates after their common training; None, and nothing is held any more, when there can be none."""
+    epochs, keys = shop.recipe.evolution.proxy_epochs, [request.draw_key for request in requests]
+    try:
+        nets = [_drawn(shop, request) for request in requests]
+        entropies = [_entropy(net, shop) for net in nets]
+        ends = train_briefly_together(nets, shop, images, epochs, keys)
+    except Exception as error:
+        tell(f"{len(requests)} candidates are trained one after the other ({one_line(error)})")
+        return None
+    return [_Candidate(*parts) for parts in zip(nets, entropies, ends, strict=True)]
+
+
+def _measure(shop: Workshop, request: Request) -> _Found:
+    net = _drawn(shop, request)
     entropy = _entropy(net, shop)
     images = proxy_set(shop)
     history = train_briefly(net, shop, images, shop.recipe.evolution.proxy_epochs, request.draw_key)
+    return _judge(shop, _Candidate(net, entropy, history), images)
+
+
+def _drawn(shop: Workshop, request: Request) -> Network:
+    return shop.network("genetic", request.draw_key, spreads_of(request.genotype.as_mapping()))
+
+
+def _judge(shop: Workshop, candidate: _Candidate, images: ImageSet) -> _Found:
+    """The terms of a trained candidate. Raises: Diverged."""
+    net, entropy, end = candidate.net, candidate.entropy, candidate.end
+    if isinstance(end, Diverged):
+        raise end
     if shop.recipe.evolution.entropy_when == "after":
         entropy = _entropy(net, shop)
     scores, spikes = _probe(net, shop, images)
     terms = {
-        "loss": history[-1]["loss"],
+        "loss": end[-1]["loss"],
         "temporal": _temporal(scores, spikes, shop),
         "entropy": entropy,
         "firing_rate": spikes.firing_rate(),

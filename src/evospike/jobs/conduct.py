@@ -8,12 +8,14 @@ from contextlib import nullcontext
 from typing import Any
 
 from evospike.core.errors import Interrupted, RunError
+from evospike.core.launch import check_launch, launched
 from evospike.core.lock import RunLock
 from evospike.core.progress import Bar, bar, tell
 from evospike.core.settings import differences
 from evospike.core.stopping import Stop, stop_on_signals
 from evospike.data.task import load_task
-from evospike.evolution.evaluate import evaluate_with
+from evospike.evolution.evaluate import Evaluate, evaluate_together, evaluate_with
+from evospike.evolution.failures import count_failures
 from evospike.evolution.store import Store
 from evospike.evolution.study import Event, SearchSpace, Study
 from evospike.jobs.agreement import agree
@@ -21,19 +23,28 @@ from evospike.jobs.candidates import dimension_names, proxy_set, spreads_of
 from evospike.jobs.final import stored_result
 from evospike.jobs.finals import run_finals
 from evospike.jobs.folder import RunFolder
+from evospike.jobs.following import lead
+from evospike.jobs.nodes import node_differences
 from evospike.jobs.plan import Plan, make_plan, make_search_plan, versions
-from evospike.jobs.pool import pool
+from evospike.jobs.pool import TOGETHER, check_executor, pool
 from evospike.jobs.ranking import rank
 from evospike.jobs.recipe import Recipe
-from evospike.jobs.results import data_facts, summarise
+from evospike.jobs.results import data_facts, identity, summarise
 from evospike.jobs.searching import check_search, search
 from evospike.jobs.spaces import estimate
 from evospike.jobs.tensorboard import mirrored
 from evospike.jobs.workshop import Workshop
-from evospike.neurons.fused import compiler_available
+from evospike.neurons.fused import compiler_available, missing_compiler
+from evospike.training.parallel import ALONE, Ranks, joined
 
 PROXY = "proxy set"
 """Name under which a study records the digest of the images its candidates train on."""
+
+PERMITTED = (
+    *("run.workers:", "run.candidate_minutes:"),
+    *("run.executor:", "run.ray_address:", "run.gpu_share:", "run.retries:"),
+)
+"""Settings that a resume may change: no usable score depends on them, and a candidate that hangs needs a limit."""
 
 
 def conduct(
@@ -51,22 +62,29 @@ def conduct(
     Raises: EvospikeError for what cannot go on; Interrupted when stopped, with the last good state on disk.
     """
     curves = mirrored(run) if tensorboard else nullcontext()
-    with RunLock(run.path), stop_on_signals() as stop, curves:
+    launch = launched()
+    check_launch(launch, run.verb)
+    with joined(launch) as ranks, RunLock(run.path), stop_on_signals() as stop, curves:
         stored = _stored_document(run)
         if stored is not None:
             return stored
         started = time.monotonic()
         try:
+            check_executor(recipe)
             shop = _open_workshop(run, recipe)
             if run.verb == "search":
                 check_search(shop)
             stop.check()
             begun()
-            document = _VERBS[run.verb](shop, run, stop, quiet)
+            if ranks.size > 1:
+                document = _train(lead(shop, run, ranks), run, stop, quiet, ranks)
+            else:
+                document = _VERBS[run.verb](shop, run, stop, quiet)
         except Interrupted:
             tell(f"stopped; what is done is on disk, go on with: evospike resume {run.path}")
             raise
         document["data"] = data_facts(shop.task)
+        document |= identity(node_differences(run), document.get("processes", [1]))
         document["wall_seconds"] = round(time.monotonic() - started, 1)
         run.write("result.json", document)
         return document
@@ -97,8 +115,7 @@ def _open_workshop(run: RunFolder, recipe: Recipe) -> Workshop:
         plan = Plan.from_plain(recorded)
         _check_machine(plan)
     shop = Workshop.open(recipe, plan)
-    found = {"train": shop.task.train.digest(), "validation": shop.task.validation.digest()}
-    if changed := differences(plan.data, found):
+    if changed := differences(plan.data, shop.task.digests()):
         raise RunError(f"the data changed since the run began ({'; '.join(changed)}); restore it or start a new run")
     return shop
 
@@ -113,17 +130,19 @@ def _make_plan(run: RunFolder, recipe: Recipe) -> Plan:
 
 def _check_machine(plan: Plan) -> None:
     """A resume obeys the plan it finds; where this machine cannot, it says so."""
-    if plan.path == "fused" and not compiler_available():
-        raise RunError("the run began with compiled neurons, and no C++ compiler is found here; install g++ or clang++")
+    if plan.path == "fused" and not compiler_available(plan.device):
+        raise RunError(
+            f"the run began with compiled neurons, which this machine cannot: {missing_compiler(plan.device)}"
+        )
     if changed := differences(plan.versions, versions(plan.device)):
         tell(f"versions differ from those the run began with, last bits may differ: {'; '.join(changed)}")
 
 
-def _train(shop: Workshop, run: RunFolder, stop: Stop, quiet: bool) -> dict[str, Any]:
+def _train(shop: Workshop, run: RunFolder, stop: Stop, quiet: bool, ranks: Ranks = ALONE) -> dict[str, Any]:
     """evolve and train: the spreads, where they are evolved, then every arm to convergence."""
     study = _evolve(shop, run, stop, quiet=quiet) if run.verb == "evolve" else None
     spreads = None if study is None else spreads_of(study["winner"]["genotype"])
-    return summarise(run, shop.recipe, run_finals(shop, run, spreads, stop, quiet=quiet), study)
+    return summarise(run, shop.recipe, run_finals(shop, run, spreads, stop, quiet=quiet, ranks=ranks), study)
 
 
 def _evolve(shop: Workshop, run: RunFolder, stop: Stop, *, quiet: bool) -> dict[str, Any] | None:
@@ -135,8 +154,11 @@ def _evolve(shop: Workshop, run: RunFolder, stop: Stop, *, quiet: bool) -> dict[
     space = SearchSpace.of(dimension_names(shop), settings)
     with Store.open_or_create(run.store_path) as store, bar("evolve", total, "scores", quiet=quiet) as shown:
         agree(store, PROXY, proxy_set(shop).digest())
-        with pool(shop, run, "score") as executor:
-            evaluate = evaluate_with(executor, stop.check)
+        together = shop.plan.together
+        with pool(shop, run, TOGETHER if together > 1 else "score") as executor:
+            evaluate: Evaluate = evaluate_with(executor, stop.check)
+            if together > 1:
+                evaluate = evaluate_together(executor, together, stop.check)
             study = Study(store, settings, shop.recipe.run.seed, space, evaluate, _shower(shown, settings.population))
             result = study.run()
         winner = {
@@ -144,7 +166,8 @@ def _evolve(shop: Workshop, run: RunFolder, stop: Stop, *, quiet: bool) -> dict[
             "spreads": spreads_of(result.genotype.as_mapping()),
             "validation_loss": result.winner.validation_loss,
         }
-        return {"winner": winner, "history_digest": store.digest()}
+        failures = count_failures(recorded.score.status for recorded in store.scores())
+        return {"winner": winner, "failures": failures, "history_digest": store.digest()}
 
 
 def _shower(shown: Bar, population: int) -> Callable[[Event], None]:
@@ -162,8 +185,8 @@ def _shower(shown: Bar, population: int) -> Callable[[Event], None]:
 
 
 def permitted_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Lines for settings that differ and must not: everything but the number of workers."""
-    return [line for line in differences(old, new) if not line.startswith("run.workers:")]
+    """Lines for settings that differ and must not: everything but those in `PERMITTED`."""
+    return [line for line in differences(old, new) if not line.startswith(PERMITTED)]
 
 
 _VERBS: dict[str, Callable[[Workshop, RunFolder, Stop, bool], dict[str, Any]]] = {

@@ -7,7 +7,7 @@ and shown the whole test split once, counting; robustness is measured on a fixed
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from evospike.core.errors import DataError, RunError
+from evospike.core.limits import MOST_REPEATS
 from evospike.core.lock import holder_of
 from evospike.core.progress import Bar, bar, tell
 from evospike.core.rng import stream
@@ -23,7 +24,7 @@ from evospike.core.settings import differences, nearest, require
 from evospike.data.task import ImageSet
 from evospike.genetic.groups import parameter_roles
 from evospike.jobs.evaluation_document import FILE, compared_arms, lost_by, stored_evaluation
-from evospike.jobs.folder import WEIGHTS, RunFolder
+from evospike.jobs.folder import WEIGHTS, RunFolder, reading
 from evospike.jobs.load import finished_training, open_training, trained_network, workshop_of
 from evospike.jobs.results import data_facts
 from evospike.jobs.workshop import Workshop, parameter_count, settle_process
@@ -58,6 +59,7 @@ class _Disturbance:
             require(given in known, f"unknown {name} '{given}'; {nearest(given, known)}")
         require(self.samples >= 1, f"robustness is measured on at least 1 test sample, given {self.samples}")
         require(self.seeds >= 1, f"at least 1 noise seed is needed, given {self.seeds}")
+        require(self.seeds <= MOST_REPEATS, f"noise seeds are at most {MOST_REPEATS}, given {self.seeds}")
 
     @classmethod
     def asked(cls, kind: Robustness, samples: int | None, seeds: int | None, space: NoiseSpace | None) -> _Disturbance:
@@ -114,7 +116,7 @@ def evaluate_run(
     digest = _digest_of_result(run)
     names, seeds = _known_arms(run, arms), range(run.recipe.final.seeds)
     results = [finished_training(run, arm, seed) for arm in names for seed in seeds]
-    known_samples = results[0]["test_samples"]
+    known_samples = _test_samples(results[0])
     if not force:
         _refuse_to_lose(run, names, disturbance, known_samples)
     if samples is not None and samples > known_samples:
@@ -148,6 +150,11 @@ def _digest_of_result(run: RunFolder) -> str:
     if "digest" not in result:
         raise RunError(f"{run.path / 'result.json'} holds no result; the file was altered, delete it and resume")
     return str(result["digest"])
+
+
+def _test_samples(result: Mapping[str, Any]) -> int:
+    with reading("the result of a training", "delete it and resume the run"):
+        return int(result["test_samples"])
 
 
 def _unfinished(run: RunFolder) -> RunError:

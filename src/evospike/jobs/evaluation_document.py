@@ -10,7 +10,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from evospike.core.statistics import deviation, half_interval
-from evospike.jobs.folder import RunFolder
+from evospike.jobs.folder import RunFolder, reading
 
 FILE = "evaluation.json"
 
@@ -56,6 +56,11 @@ def lost_by(document: Mapping[str, Any], arms: Sequence[str], robustness: str, s
 
     samples, seeds: of the new robustness.
     """
+    with reading("the earlier evaluation", "replace it with --force"):
+        return _lost_by(document, arms, robustness, samples, seeds)
+
+
+def _lost_by(document: Mapping[str, Any], arms: Sequence[str], robustness: str, samples: int, seeds: int) -> list[str]:
     missing = [arm["arm"] for arm in document["arms"] if arm["arm"] not in arms]
     lost = [f"the numbers of {', '.join(missing)}"] if missing else []
     found = document["robustness"]

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -27,6 +28,7 @@ from evospike.sparse.picture import connectivity
 from evospike.sparse.settings import SparseSettings
 from evospike.sparse.storage import pack_state, unpack_state
 from evospike.training.loop import Diverged, Hook, Trainer
+from evospike.training.parallel import ALONE, Ranks
 
 RESULT = "result.json"
 CONNECTIVITY = "connectivity.json"
@@ -42,14 +44,16 @@ def train_arm(
     *,
     hooks: Sequence[Hook] = (),
     notify: Callable[[str], None] = lambda line: None,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Train an arm from its last checkpoint or from the start; a finished training gives its stored result.
 
-    Test data is opened here, after the last step, and nowhere else.
+    Test data is opened here, after the last step, and nowhere else. ranks: processes that each call this to train the
+    network together; all but the first give an empty result.
     Raises: Diverged; CheckpointError; what a hook raises.
     """
     folder = run.final_path(arm, repeat)
-    finished = stored_result(folder)
+    finished = stored_result(folder) if ranks.rank == 0 else None
     if finished is not None:
         return finished
     key = ("final", repeat)
@@ -62,13 +66,16 @@ def train_arm(
         shop.source(shop.task.train, key),
         shop.recipe.training,
         parameter_roles(net),
-        validate=_validation_of(shop),
+        validate=_validation_of(shop, ranks),
         hooks=hooks,
         structure=shop.structure(net, sparse, key),
         folder=folder,
         notify=notify,
+        ranks=ranks,
     )
     history = trainer.run()
+    if ranks.rank > 0:
+        return {}
     started = time.monotonic()
     result = {
         "arm": arm,
@@ -78,6 +85,7 @@ def train_arm(
         "history": history.epochs,
         "seconds": sum(e["seconds"] for e in history.epochs) + time.monotonic() - started,
         "weights": digest_tensors(net.state_dict()),
+        "processes": sorted(trainer.processes),
     }
     save_tensors(folder / WEIGHTS, pack_state(net.state_dict()), {"arm": arm, "repeat": str(repeat)})
     if sparse.active:
@@ -141,12 +149,16 @@ def _measured(net: Network, shop: Workshop) -> dict[str, Any]:
     }
 
 
-def _validation_of(shop: Workshop) -> Callable[[nn.Module], dict[str, float]]:
+def _validation_of(shop: Workshop, ranks: Ranks) -> Callable[[nn.Module], dict[str, float]]:
+    """What is measured after each epoch; each process takes a part of the images."""
+    images = shop.task.validation
+    own = images if ranks.size == 1 else images.subset(torch.from_numpy(ranks.part(np.arange(len(images)))))
+
     def validate(net: nn.Module) -> dict[str, float]:
-        if len(shop.task.validation) == 0:
+        if len(images) == 0:
             return {}
-        seen = evaluate(net, shop.batches(shop.task.validation), count_spikes=False)
-        return {"validation_accuracy": seen.accuracy, "validation_loss": seen.loss}
+        seen = evaluate(net, shop.batches(own) if len(own) else (), count_spikes=False)
+        return ranks.mean({"validation_accuracy": seen.accuracy, "validation_loss": seen.loss}, len(own) / len(images))
 
     return validate
 

@@ -1,4 +1,5 @@
-"""The final trainings of a run: every arm on every paired seed, in this process or in workers."""
+"""The final trainings of a run: every arm on every paired seed, in this process, in workers, or by several processes
+together."""
 
 from __future__ import annotations
 
@@ -11,20 +12,29 @@ from evospike.core.progress import Bar, bar
 from evospike.core.stopping import Stop
 from evospike.jobs.final import stored_result, train_arm
 from evospike.jobs.folder import RunFolder
-from evospike.jobs.pool import pool
+from evospike.jobs.pool import FINAL_TRAINING, pool
 from evospike.jobs.progress import ProgressFile, read_progress
 from evospike.jobs.workshop import Workshop
+from evospike.training.loop import Hook
+from evospike.training.parallel import ALONE, Ranks
 
 Job = tuple[str, int]
 """An arm and a repetition."""
 
 
 def run_finals(
-    shop: Workshop, run: RunFolder, spreads: Mapping[str, float] | None, stop: Stop, *, quiet: bool = False
+    shop: Workshop,
+    run: RunFolder,
+    spreads: Mapping[str, float] | None,
+    stop: Stop,
+    *,
+    quiet: bool = False,
+    ranks: Ranks = ALONE,
 ) -> list[dict[str, Any]]:
     """Train what is not trained yet; results in the order of arms and repetitions, whatever the number of workers.
 
-    Arms that start from trained dense twins wait for them. Raises: RunError naming the first training that failed.
+    Arms that start from trained dense twins wait for them. ranks: processes that train one network after the other
+    together, of which this is the first. Raises: RunError naming the first training that failed.
     """
     final = shop.recipe.final
     jobs: list[Job] = [(arm, repeat) for arm in final.arms for repeat in range(final.seeds)]
@@ -32,8 +42,9 @@ def run_finals(
     waves = [[job for job in jobs if job not in waiting], waiting]
     for wave in waves:
         missing = [job for job in wave if stored_result(run.final_path(*job)) is None]
-        if len(jobs) == 1 and missing:
-            _train_here(shop, run, missing[0], spreads, stop, quiet=quiet)
+        if ranks.size > 1 or len(jobs) == 1:
+            for job in missing:
+                _train_here(shop, run, job, spreads, stop, quiet=quiet, ranks=ranks)
         elif missing:
             _train_in_workers(shop, run, missing, spreads, stop, quiet=quiet)
     return [_required(run, job) for job in jobs]
@@ -48,25 +59,44 @@ def _required(run: RunFolder, job: Job) -> dict[str, Any]:
     return result
 
 
-class _StepBar:
-    """Shows a training in this process, and stops it when asked."""
+class StopWhenAsked:
+    """Stops a training in this process after a step."""
 
-    def __init__(self, shown: Bar, stop: Stop) -> None:
-        self._bar, self._stop = shown, stop
+    def __init__(self, stop: Stop) -> None:
+        self._stop = stop
 
     def after_step(self, step: int, total: int) -> None:
-        self._bar.reach(step)
         self._stop.check()
 
 
+class _StepBar:
+    """Shows a training in this process."""
+
+    def __init__(self, shown: Bar) -> None:
+        self._bar = shown
+
+    def after_step(self, step: int, total: int) -> None:
+        self._bar.reach(step)
+
+
 def _train_here(
-    shop: Workshop, run: RunFolder, job: Job, spreads: Mapping[str, float] | None, stop: Stop, *, quiet: bool
+    shop: Workshop,
+    run: RunFolder,
+    job: Job,
+    spreads: Mapping[str, float] | None,
+    stop: Stop,
+    *,
+    quiet: bool,
+    ranks: Ranks,
 ) -> None:
+    stop.check()
+    ranks.tell({"arm": job[0], "repeat": job[1]})
     training = shop.recipe.training
     steps = training.steps_per_epoch(len(shop.task.train)) * training.epochs
     progress = ProgressFile(run.final_path(*job))
     with bar(f"train {job[0]}", steps, "steps", quiet=quiet) as shown:
-        train_arm(shop, run, *job, spreads, hooks=[progress, _StepBar(shown, stop)], notify=shown.note)
+        hooks: list[Hook] = [progress, _StepBar(shown), StopWhenAsked(stop)]
+        train_arm(shop, run, *job, spreads, hooks=hooks, notify=shown.note, ranks=ranks)
 
 
 def _train_in_workers(
@@ -76,7 +106,7 @@ def _train_in_workers(
     epochs = shop.recipe.training.epochs
     with bar(f"train {len(jobs)} networks", len(jobs) * epochs, "epochs", quiet=quiet) as shown:
         watch = _Watch(run, jobs, epochs, shown, stop)
-        with pool(shop, run, "train", most=len(jobs)) as executor:
+        with pool(shop, run, FINAL_TRAINING, most=len(jobs)) as executor:
             for index, outcome in executor.run(payloads, watch):
                 if outcome.error is not None:
                     arm, repeat = jobs[index]

@@ -6,6 +6,7 @@ RUN/study.sqlite      every generation and score of an evolution, a search or a 
 RUN/study-K.sqlite    the same of the K-th further search of a run, K from 1
 RUN/final/ARM-K/      checkpoints, weights and result of the K-th training of an arm (evolve, train)
 RUN/result.json       the result of the finished run
+RUN/nodes.json        how machines that scored candidates differ from the driver's, if they do
 RUN/workers.json      what each worker process did last, for `evospike watch`
 RUN/evaluation.json   what `evospike evaluate` measured of it
 RUN/tensorboard/      event files, with `--tensorboard`
@@ -15,25 +16,30 @@ Every JSON document carries a checksum of itself under `checksum`, which readers
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import evospike
 from evospike.core import lock
-from evospike.core.errors import RunError, StoreError
-from evospike.core.files import digest_json, write_json
+from evospike.core.errors import UNEXPECTED_FORM, EvospikeError, RunError, StoreError
+from evospike.core.files import digest_json, read_json, write_json
+from evospike.core.text import shortened, shown
 from evospike.jobs.recipe import Recipe, recipe_from_plain
 
 FORMAT = 1
 VERBS = ("evolve", "train", "search", "rank")
+LONGEST_NAME = 100
+"""Characters of a recipe's name that become part of a run folder's."""
+
 WEIGHTS = "weights.safetensors"
 """File of a finished final training with the weights of its network."""
 
@@ -45,7 +51,7 @@ _REMEDIES = {
 }
 """What to do about a document of a run that was altered and can be made again."""
 
-_BEFORE_THE_FIRST_SCORE = {"run.json", "plan.json", "workers.json", lock.NAME, lock.GUARD}
+_BEFORE_THE_FIRST_SCORE = {"run.json", "plan.json", "workers.json", "nodes.json", lock.NAME, lock.GUARD}
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,7 @@ def create_run(verb: str, recipe: Recipe, output: str | None) -> RunFolder:
     or cannot be made.
     """
     recipe.check_for(verb)
-    path = Path(output) if output else unused_path(f"runs/{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    path = Path(output) if output else unused_path(f"runs/{_as_name(recipe)}-{time.strftime('%Y%m%d-%H%M%S')}")
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         if path.is_dir():
             go_on = f", or continue it: evospike resume {path}" if (path / "run.json").is_file() else ""
@@ -121,15 +127,39 @@ def create_run(verb: str, recipe: Recipe, output: str | None) -> RunFolder:
     return RunFolder(path, record)
 
 
+def _as_name(recipe: Recipe) -> str:
+    """The name of a recipe as part of a folder's: a recipe may be anyone's, and no name leads out of `runs`."""
+    return re.sub(r"[^\w.+-]+", "-", recipe.name).strip("-.")[:LONGEST_NAME] or "run"
+
+
+@contextlib.contextmanager
+def reading(what: str, remedy: str = _REMEDY) -> Iterator[None]:
+    """Turn what a document of the wrong form leads to into a RunError that names it."""
+    try:
+        yield
+    except EvospikeError:
+        raise
+    except UNEXPECTED_FORM as error:
+        raise RunError(
+            f"{what} has an unexpected form ({type(error).__name__}: {error}); the file was altered, {remedy}"
+        ) from None
+
+
 def open_run(path: str | Path) -> RunFolder:
     """Open an existing run folder. Raises: RunError when it is none, or one of another format."""
     path = Path(path)
-    if not (path / "run.json").is_file():
-        what = "does not exist" if not path.exists() else "is no run folder (it has no run.json)"
+    if not os.path.isfile(path / "run.json"):  # never raises, whatever the name holds
+        what = "does not exist" if not os.path.exists(path) else "is no run folder (it has no run.json)"
         raise RunError(f"'{path}' {what}; give a folder that evospike printed")
     record = read_record(path / "run.json")
     if record.get("format") != FORMAT:
-        raise RunError(f"'{path}' has format {record.get('format')}; this release reads format {FORMAT}, run it anew")
+        writer = (
+            f"evospike {shortened(record['evospike'])}" if isinstance(record.get("evospike"), str) else "the release"
+        )
+        raise RunError(
+            f"'{path}' has format {shown(record.get('format'))}; this release reads format {FORMAT}, run it anew "
+            f"or open it with {writer}, which wrote it"
+        )
     if record.get("verb") not in VERBS or not isinstance(record.get("recipe"), dict):
         raise RunError(f"{path / 'run.json'} names no verb or no recipe; the file was altered, restore it")
     return RunFolder(path, record)
@@ -189,10 +219,10 @@ def write_record(path: Path, value: Mapping[str, Any]) -> None:
 def read_record(path: Path, remedy: str = _REMEDY) -> dict[str, Any]:
     """Read what `write_record` wrote. Raises: RunError with the remedy when it cannot be read or was altered."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json(path)
         seal = value.pop(_SEAL, None) if isinstance(value, dict) else None
         whole = seal == digest_json(value)
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise RunError(f"cannot read {path} ({error}); the file was altered, {remedy}") from None
     if not isinstance(value, dict):
         raise RunError(f"{path} holds no record; the file was altered, {remedy}")

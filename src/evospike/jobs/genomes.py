@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from evospike.core.errors import EvospikeError, RunError, SettingsError
-from evospike.core.files import canonical_json
-from evospike.jobs.folder import RunFolder, open_run
+from evospike.core.files import canonical_json, read_text
+from evospike.core.limits import MOST_SETTINGS_BYTES
+from evospike.jobs.folder import RunFolder, open_run, reading
 from evospike.search.genome import Genome
-
-MOST_BYTES = 1 << 20
-"""A genome file larger than this is refused unread."""
 
 
 def read_model(path: str | Path) -> str:
@@ -20,15 +19,14 @@ def read_model(path: str | Path) -> str:
     holds no genome.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):  # these two never raise, whatever the name holds
         return _of_run(open_run(path))
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise RunError(f"no run folder or genome file at '{path}'; give the folder that search printed")
-    if path.stat().st_size > MOST_BYTES:
-        raise SettingsError(f"genome file '{path}' has {path.stat().st_size} bytes; a genome has at most {MOST_BYTES}")
+    text = read_text(path, "genome", MOST_SETTINGS_BYTES, SettingsError)
     try:
-        return Genome.from_json(path.read_text(encoding="utf-8")).to_json()
-    except (EvospikeError, UnicodeDecodeError) as error:
+        return Genome.from_json(text).to_json()
+    except EvospikeError as error:
         raise SettingsError(f"cannot read genome '{path}': {error}") from None
 
 
@@ -39,7 +37,8 @@ def model_of(run: RunFolder) -> str:
     document = run.read("result.json")
     if document is None:
         raise RunError(f"search '{run.path}' is not finished; continue it with: evospike resume {run.path}")
-    return Genome.from_json(canonical_json(document["winner"]["genome"])).to_json()
+    with reading(f"the result of '{run.path}'"):
+        return Genome.from_json(canonical_json(document["winner"]["genome"])).to_json()
 
 
 def _of_run(run: RunFolder) -> str:

@@ -120,7 +120,7 @@ def workshop_of(folder: RunFolder, device: str, *, same_path: bool = False) -> W
     if recorded is None:
         raise RunError(f"'{folder.path}' has not begun; continue it with: evospike resume {folder.path}")
     plan = replace(Plan.from_plain(recorded), device=resolve_device(device))
-    if not (same_path and compiler_available()):
+    if not (same_path and compiler_available(plan.device)):
         plan = replace(plan, path="eager")
     return Workshop(folder.recipe, plan, load_task(folder.recipe.data, folder.recipe.run.seed))
 

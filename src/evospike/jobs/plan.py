@@ -6,26 +6,30 @@ to `plan.json`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
-from torch import nn
 
 from evospike.core.errors import RunError
+from evospike.core.limits import MOST_PROCESSES, MOST_REPEATS
 from evospike.core.progress import tell
 from evospike.data.task import Task
 from evospike.genetic.contraction import plan_contractions
 from evospike.genetic.encode import encode_with
 from evospike.jobs.architecture import spec_for
 from evospike.jobs.folder import resolved_threads
+from evospike.jobs.memory import require_training_memory
 from evospike.jobs.recipe import Recipe
 from evospike.models.build import build
 from evospike.models.counts import count_layers, macs_per_step, neuron_units
+from evospike.models.network import Network
+from evospike.models.population import why_not
 from evospike.models.spec import NetworkSpec
-from evospike.neurons.fused import compiler_available
+from evospike.neurons.fused import compiler_available, missing_compiler
 from evospike.neurons.settings import Path
 from evospike.sparse.allocation import Quota, allocate
 from evospike.sparse.masks import prunable_tensors
@@ -41,6 +45,12 @@ it with neurons, norms and the optimiser."""
 GPU_MACS_PER_SECOND = 5e12
 """The same for a GPU: a guess on the low side, not measured yet."""
 
+MOST_TOGETHER = 16
+"""Candidates that a CUDA device trains at the same time, unless the recipe says how many."""
+
+SHARE_OF_MEMORY = 0.5
+"""Of a CUDA device's memory, what candidates that are trained together may be estimated to take."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -48,7 +58,8 @@ class Plan:
 
     device: `cpu` or `cuda:N`. threads: CPU threads of each process. path: how neurons run. contractions: order of each
     genetic layer. spec: the network as JSON. data: digests of the splits a run may read before its end.
-    versions: of what the numbers depend on. seconds: estimated length of the job on one worker.
+    versions: of what the numbers depend on. seconds: estimated length of the job on one worker. together: how many
+    candidates of an evolution are trained at the same time as one network.
     """
 
     device: str
@@ -59,17 +70,34 @@ class Plan:
     data: Mapping[str, str]
     versions: Mapping[str, str]
     seconds: float
+    together: int = 1
 
     def to_plain(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> Plan:
+        values = {"together": 1, **values}  # plans of earlier releases do not say
         kinds: dict[str, Any] = {"device": str, "threads": int, "path": str, "spec": str, "seconds": (int, float)}
+        kinds["together"] = int
         kinds |= dict.fromkeys(("contractions", "data", "versions"), dict)
         if set(values) != set(kinds) or not all(isinstance(values[name], kind) for name, kind in kinds.items()):
             raise RunError("plan.json of the run was altered; restore it or start a new run")
-        return cls(**values)
+        plan = cls(**values)
+        if not plan.is_sound():
+            raise RunError("plan.json of the run was altered; restore it or start a new run")
+        return plan
+
+    def is_sound(self) -> bool:
+        """Whether every value is one that a run could have decided."""
+        texts = (*self.contractions.values(), *self.data.values(), *self.versions.values())
+        return (
+            1 <= self.threads <= MOST_PROCESSES
+            and 1 <= self.together <= MOST_REPEATS
+            and self.path in get_args(Path)
+            and math.isfinite(self.seconds)
+            and all(isinstance(text, str) for text in texts)
+        )
 
 
 def make_plan(recipe: Recipe, task: Task, *, evolves: bool) -> Plan:
@@ -77,17 +105,19 @@ def make_plan(recipe: Recipe, task: Task, *, evolves: bool) -> Plan:
     spec = spec_for(recipe.model, task.shape, len(task.classes), events=recipe.data.records_events)
     check_structure(recipe, spec, len(task.train), evolves=evolves)
     device = resolve_device(recipe.run.device)
+    require_training_memory(recipe, spec, device, encoded=trains_own(recipe, evolves=evolves))
     threads = resolved_threads(recipe.run.threads)
     seconds = estimated_seconds(recipe, spec, len(task.train), device, threads, evolves=evolves)
     return Plan(
         device=device,
         threads=threads,
-        path=choose_path(recipe.run.path, seconds),
+        path=choose_path(recipe.run.path, seconds, device),
         contractions=contraction_orders(recipe, spec) if trains_own(recipe, evolves=evolves) else {},
         spec=spec.to_json(),
-        data={"train": task.train.digest(), "validation": task.validation.digest()},
+        data=task.digests(),
         versions=versions(device),
         seconds=seconds,
+        together=candidates_together(recipe, spec, device) if evolves else 1,
     )
 
 
@@ -97,23 +127,61 @@ def make_search_plan(recipe: Recipe, task: Task, seconds: float) -> Plan:
     return Plan(
         device=device,
         threads=resolved_threads(recipe.run.threads),
-        path=choose_path(recipe.run.path, seconds),
+        path=choose_path(recipe.run.path, seconds, device),
         contractions={},
         spec="",
-        data={"train": task.train.digest(), "validation": task.validation.digest()},
+        data=task.digests(),
         versions=versions(device),
         seconds=seconds,
     )
 
 
-def choose_path(wanted: str, seconds: float) -> Path:
-    """Eager for a short job, fused for one that takes ten minutes or more; eager where there is no C++ compiler."""
+def choose_path(wanted: str, seconds: float, device: str = "cpu") -> Path:
+    """Eager for a short job, fused for one that takes ten minutes or more; eager where nothing can compile."""
     if wanted == "eager" or (wanted == "auto" and seconds < FUSED_FROM_SECONDS):
         return "eager"
-    if compiler_available():
+    if compiler_available(device):
         return "fused"
-    tell("no C++ compiler found, neurons run eagerly; install g++ or clang++ for the fused path")
+    tell(f"{missing_compiler(device)} for the fused path; neurons run eagerly")
     return "eager"
+
+
+def candidates_together(recipe: Recipe, spec: NetworkSpec, device: str) -> int:
+    """How many candidates of an evolution are trained at the same time: as the recipe says, or as the device suits.
+
+    One where they cannot be computed as one network; where the recipe asks for more, a notice says why.
+    """
+    settings = recipe.evolution
+    if settings.mode == "random" or settings.together == 1 or not (settings.together or device.startswith("cuda")):
+        return 1
+    reason = _why_not_together(recipe, spec)
+    if reason is None:
+        return min(settings.together or _suiting(recipe, spec, device), settings.population)
+    if settings.together:
+        tell(f"candidates are trained one after the other: {reason}")
+    return 1
+
+
+def _suiting(recipe: Recipe, spec: NetworkSpec, device: str) -> int:
+    """How many small networks suit a CUDA device; a generation is cut into groups that are as equal as can be."""
+    each, _ = estimated_bytes(recipe, spec)
+    fitting = int(SHARE_OF_MEMORY * device_memory(device) / each)
+    most = max(min(MOST_TOGETHER, fitting), 1)
+    population = recipe.evolution.population
+    return math.ceil(population / math.ceil(population / most))
+
+
+def device_memory(device: str) -> int:
+    """Bytes of a CUDA device."""
+    return int(torch.cuda.get_device_properties(device).total_memory)
+
+
+def _why_not_together(recipe: Recipe, spec: NetworkSpec) -> str | None:
+    if recipe.sparse.active:
+        return "they are sparse"
+    net = _without_values(recipe, spec)
+    net.recompute_blocks = recipe.training.activations == "recomputed"
+    return why_not([net, net])
 
 
 def trains_own(recipe: Recipe, *, evolves: bool) -> bool:
@@ -134,10 +202,12 @@ def synapse_quotas(recipe: Recipe, spec: NetworkSpec) -> dict[str, Quota]:
     return allocate({tensor.name: tensor.shape for tensor in tensors}, recipe.sparse)
 
 
-def _without_values(recipe: Recipe, spec: NetworkSpec) -> nn.Module:
+def _without_values(recipe: Recipe, spec: NetworkSpec) -> Network:
     """The recipe's own network, encoded, that has shapes but no values."""
     with torch.device("meta"):
-        return encode_with(build(spec, recipe.neuron, steps=recipe.model.steps), recipe.encoding)
+        net = build(spec, recipe.neuron, steps=recipe.model.steps)
+        encode_with(net, recipe.encoding)
+        return net
 
 
 def contraction_orders(recipe: Recipe, spec: NetworkSpec) -> dict[str, str]:

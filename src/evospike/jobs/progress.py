@@ -6,6 +6,9 @@ import contextlib
 import time
 from pathlib import Path
 
+from evospike.core.errors import RunError
+from evospike.core.files import read_text
+
 PROGRESS = "progress"
 """File of a final training's folder with the steps done and the steps in all."""
 
@@ -30,7 +33,7 @@ class ProgressFile:
 def read_progress(folder: Path) -> float:
     """The share of a training's steps that is done; 0 while nothing is written, or only half of it."""
     try:
-        step, total = (folder / PROGRESS).read_text(encoding="ascii").split()
+        step, total = read_text(folder / PROGRESS, "progress", 100, RunError).split()
         return min(max(int(step) / int(total), 0.0), 1.0)
-    except (OSError, ValueError, ZeroDivisionError):
+    except (RunError, ValueError, ArithmeticError):
         return 0.0

@@ -11,6 +11,7 @@ from evospike.core.progress import bar
 from evospike.core.rng import stream
 from evospike.core.stopping import Stop
 from evospike.evolution.evaluate import evaluate_with
+from evospike.evolution.failures import count_failures
 from evospike.evolution.ledger import Ledger
 from evospike.evolution.records import Genotype, Score
 from evospike.evolution.store import Store
@@ -75,6 +76,7 @@ def _document(shop: Workshop, run: RunFolder, scores: Sequence[Score], digest: s
         "recipe": shop.recipe.name,
         "architectures": len(usable),
         "unusable": len(scores) - len(usable),
+        "failures": count_failures(score.status for score in scores),
         "accuracy": {"least": min(accuracy), "mean": fmean(accuracy), "most": max(accuracy)},
         "scores": ranked,
         "digest": digest,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tomllib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -10,7 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from evospike.core.errors import SettingsError
-from evospike.core.settings import Settings, merge, nearest, parse_override, plain, read_settings, require
+from evospike.core.files import read_text
+from evospike.core.limits import MOST_SETTINGS_BYTES
+from evospike.core.settings import (
+    Settings,
+    merge,
+    nearest,
+    parse_override,
+    parse_toml,
+    plain,
+    read_settings,
+    require,
+)
+from evospike.core.text import shortened, shown
 from evospike.data.settings import DIRECTED, DataSettings
 from evospike.evolution.settings import EvolutionSettings
 from evospike.genetic.settings import EncodingSettings, WiringSettings
@@ -21,9 +33,6 @@ from evospike.neurons.settings import NeuronSettings
 from evospike.search.settings import SpaceSettings
 from evospike.sparse.settings import SparseSettings
 from evospike.training.settings import TrainingSettings
-
-MOST_BYTES = 1 << 20
-"""A recipe file larger than this is refused unread."""
 
 MEASURED = ("score", "parameters", "operations", "energy", "spikes", "firing_rate")
 """Terms of a searched architecture that can be objectives; a short training adds `accuracy`."""
@@ -144,21 +153,21 @@ def _values_of(name: str) -> dict[str, Any]:
     if name.endswith(".toml") or "/" in name:
         return _read_file(Path(name))
     if name not in shipped_recipes():
-        raise SettingsError(f"unknown recipe '{name}'; {nearest(name, shipped_recipes())} A file name ends in .toml")
+        near = nearest(name, shipped_recipes())
+        raise SettingsError(f"unknown recipe '{shortened(name)}'; {near} A file name ends in .toml")
     text = files("evospike.recipes").joinpath(f"{name}.toml").read_text(encoding="utf-8")
-    return _inherit({"name": name, **tomllib.loads(text)})
+    return _inherit({"name": name, **parse_toml(text)})
 
 
 def _read_file(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+    if not os.path.isfile(path):  # never raises, whatever the name holds
         raise SettingsError(
             f"no recipe file at '{path}'; give a path to a TOML file, or one of: {', '.join(shipped_recipes())}"
         )
-    if path.stat().st_size > MOST_BYTES:
-        raise SettingsError(f"recipe file '{path}' has {path.stat().st_size} bytes; a recipe has at most {MOST_BYTES}")
+    text = read_text(path, "recipe", MOST_SETTINGS_BYTES, SettingsError)
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        values = parse_toml(text)
+    except ValueError as error:
         raise SettingsError(f"cannot read recipe '{path}': {error}") from None
     return _inherit({"name": path.stem, **values})
 
@@ -169,8 +178,10 @@ def _inherit(values: dict[str, Any]) -> dict[str, Any]:
     if base is None:
         return values
     if not isinstance(base, str) or base not in shipped_recipes():
+        given = shortened(base) if isinstance(base, str) else shown(base)
         raise SettingsError(
-            f"recipe '{values['name']}' is like '{base}', which is not shipped; {nearest(str(base), shipped_recipes())}"
+            f"recipe {shown(values['name'])} is like '{given}', which is not shipped; "
+            f"{nearest(given, shipped_recipes())}"
         )
     inherited = _values_of(base)
     inherited.pop("about", None)

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from evospike.core.errors import RunError
 from evospike.evolution.fitness import fitness, loss_spread, term, term_weights
 from evospike.evolution.records import Genotype, Score
 from evospike.evolution.settings import MAXIMISED, EvolutionSettings
@@ -166,7 +167,15 @@ def read_training(run: RunFolder, arm: str, repeat: int) -> TrainingRecord:
     folder = run.final_path(arm, repeat)
     result = read_record(folder / "result.json") if (folder / "result.json").is_file() else None
     record = saved_record(folder) if result is None else result
-    return TrainingRecord(tuple((record or {}).get("history", ())), result)
+    history = (record or {}).get("history", [])
+    if not isinstance(history, list) or not all(map(_is_epoch, history)):
+        raise RunError(f"the history in {folder} has an unexpected form; the file was altered, train it again")
+    return TrainingRecord(tuple(history), result)
+
+
+def _is_epoch(value: object) -> bool:
+    """Whether this is a record of an epoch: numbers by name, its seconds among them."""
+    return isinstance(value, dict) and "seconds" in value and all(type(one) in (int, float) for one in value.values())
 
 
 def _fitnesses(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from evospike.core.files import digest_json
 from evospike.core.statistics import deviation, half_interval, significant
-from evospike.jobs.folder import RunFolder
+from evospike.evolution.failures import failures_in_words
+from evospike.jobs.folder import RunFolder, reading
 from evospike.jobs.recipe import Recipe
 from evospike.training.history import without_times
 
@@ -24,7 +25,8 @@ def summarise(
     `test_accuracy`, `firing_rate`: means over seeds, of the first arm; `test_accuracy_std`, `interval`: the sample
     standard deviation of the accuracy and half the 95 % interval of its mean, None with one seed; `seeds`: each of its
     trainings. `density`: share of the prunable numbers that exist (1 without structure learning). `digest`: of history
-    and final weights, without times, paths and workers.
+    and final weights, without times, paths and workers. `processes`: how many trained a network together, each number
+    that occurred.
     """
     arms = [_arm(name, finals) for name in recipe.final.arms]
     first = arms[0]
@@ -39,11 +41,13 @@ def summarise(
         "density": first["density"],
         "firing_rate": first["firing_rate"],
         "digest": _digest(finals, study),
+        "processes": sorted({count for final in finals for count in final.get("processes", [1])}),
         "seeds": [_seed(final) for final in finals if final["arm"] == first["arm"]],
         "arms": [{**arm, **_against(arm, first)} for arm in arms],
     }
     if study is not None:
         document["winner"] = study["winner"]
+        document["failures"] = study["failures"]
     return document
 
 
@@ -106,6 +110,25 @@ def data_facts(task: Task) -> dict[str, Any]:
     return {"name": task.name, "split": task.split, "simulated": task.simulated, "notes": list(task.notes)}
 
 
+def identity(differences: Sequence[object], processes: Sequence[int] = (1,)) -> dict[str, Any]:
+    """Whether all of a run was computed on machines of one kind, each training by one process, and what was different
+    between machines where it was not."""
+    alone = list(processes) == [1]
+    return {"bit_identical": alone and not differences, "node_differences": [str(one) for one in differences]}
+
+
+def identity_line(document: Mapping[str, Any]) -> str:
+    """Text about a run that was computed on machines of several kinds or trained by several processes; empty for any
+    other."""
+    lines = []
+    if found := document.get("node_differences"):
+        lines.append(f"not bit-identical, computed on machines that differ: {'; '.join(found)}")
+    if (processes := document.get("processes", [1])) != [1]:
+        counts = " and ".join(map(str, processes))
+        lines.append(f"not bit-identical to a run in one process, trained by {counts} processes together")
+    return "\n".join(lines)
+
+
 def data_line(document: Mapping[str, Any]) -> str:
     """What a result was measured on, as a line of text; empty for a document that does not say."""
     facts = document.get("data")
@@ -116,8 +139,16 @@ def data_line(document: Mapping[str, Any]) -> str:
 
 
 def describe(document: Mapping[str, Any]) -> str:
-    """A result document as text, whichever verb it is of."""
-    return "\n".join(line for line in (data_line(document), _described(document)) if line)
+    """A result document as text, whichever verb it is of. Raises: RunError for one of another form."""
+    with reading("the result", "delete result.json of the run and resume it"):
+        lines = (data_line(document), identity_line(document), _described(document), _unusable(document))
+        return "\n".join(line for line in lines if line)
+
+
+def _unusable(document: Mapping[str, Any]) -> str:
+    """What became of candidates without a usable score; documents of earlier releases do not say."""
+    failures = document.get("failures")
+    return f"scores that are not usable: {failures_in_words(failures)}" if failures else ""
 
 
 def _described(document: Mapping[str, Any]) -> str:

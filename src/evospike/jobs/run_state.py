@@ -6,16 +6,18 @@ read becomes a line among the problems; the rest is there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal, TypeVar
 
-from evospike.core.errors import EvospikeError
+from evospike.core.errors import UNEXPECTED_FORM, EvospikeError
 from evospike.core.lock import NAME as LOCK
 from evospike.core.lock import Holder, holder_of
+from evospike.core.text import shown
+from evospike.evolution.failures import count_failures
 from evospike.evolution.fitness import LOSS_TERMS
 from evospike.evolution.ledger import WINNER
 from evospike.evolution.store import Recorded
@@ -76,7 +78,8 @@ class StudyState:
 
     generation: the last one asked for, from 1, of `generations`; asked, scored, failed, pending: of its candidates, how
     many. done, expected: scores so far and of the whole study. measure: what `best`, the best value so far, is of.
-    seconds: mean of a score. finished: it has its winner, or every score.
+    seconds: mean of a score. finished: it has its winner, or every score. failures: how many of all its scores are not
+    usable, by status.
     """
 
     name: str
@@ -93,6 +96,7 @@ class StudyState:
     seconds: float | None
     latest: tuple[CandidateState, ...]
     finished: bool
+    failures: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -180,7 +184,7 @@ class _Reader:
             return read()
         except (EvospikeError, OSError) as error:
             self._problems.append(" ".join(str(error).split()))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except UNEXPECTED_FORM as error:
             self._problems.append(f"a record has an unexpected form ({type(error).__name__}: {error})")
         return default
 
@@ -231,6 +235,7 @@ class _Reader:
             seconds=fmean(one.score.seconds for one in seen) if seen else None,
             latest=tuple(_candidate(one, measure.name) for one in seen[-LATEST:]),
             finished=WINNER in record.values or len(seen) == expected,
+            failures=count_failures(one.score.status for one in seen),
         )
 
     def _trainings(self, recipe: Recipe, alive: bool) -> tuple[TrainingState, ...]:
@@ -253,7 +258,7 @@ class _Reader:
             share=1.0 if result else min(share, 1.0),
             loss=last.get("loss"),
             validation_accuracy=last.get("validation_accuracy"),
-            test_accuracy=(result or {}).get("test_accuracy"),
+            test_accuracy=_number((result or {}).get("test_accuracy")),
             seconds=fmean(epoch["seconds"] for epoch in epochs) if epochs else None,
         )
 
@@ -262,6 +267,10 @@ class _Reader:
         if alive:
             return "training" if _touched_since(folder / PROGRESS, self._run.path / LOCK) else "waiting"
         return "stopped" if share > 0 else "waiting"
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None
 
 
 def _touched_since(path: Path, lock: Path) -> bool:
@@ -347,4 +356,8 @@ def _measured(done: float, total: int, unit: str, seconds: float | None, workers
 
 def _headline(result: dict[str, Any]) -> dict[str, Any]:
     names = ("test_accuracy", "score", "architectures", "parameters", "firing_rate", "digest")
-    return {name: result[name] for name in names if result.get(name) is not None}
+    found = {name: result[name] for name in names if result.get(name) is not None}
+    for name, value in found.items():
+        if type(value) not in ((str,) if name == "digest" else (int, float)):
+            raise TypeError(f"'{name}' is {shown(value)}")
+    return found

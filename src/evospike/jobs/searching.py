@@ -15,7 +15,8 @@ from evospike.core.rng import stream_key
 from evospike.core.settings import plain
 from evospike.core.statistics import deviation, half_interval
 from evospike.core.stopping import Stop
-from evospike.evolution.evaluate import Evaluate, evaluate_with
+from evospike.evolution.evaluate import EvaluateEach, evaluate_with
+from evospike.evolution.failures import count_failures
 from evospike.evolution.fitness import term
 from evospike.evolution.ledger import Event
 from evospike.evolution.population import PopulationResult, PopulationSearch
@@ -49,6 +50,13 @@ class Found:
     result: PopulationResult
     digest: str
     fresh: int
+
+    def statuses(self) -> Iterator[str]:
+        """Of all its scores, those of further draws included."""
+        for one in self.result.candidates:
+            yield one.score.status
+        for finalist in self.result.finalists:
+            yield from (score.status for score in finalist.scores)
 
     def measured(self, name: str) -> float:
         """A term of the winner: the mean over its further draws, where it was drawn again."""
@@ -84,7 +92,9 @@ def search(shop: Workshop, run: RunFolder, stop: Stop, quiet: bool) -> dict[str,
     return _document(shop, run, found, per_second)
 
 
-def _search_once(shop: Workshop, run: RunFolder, seed: int, evaluate: Evaluate, show: Callable[[Event], None]) -> Found:
+def _search_once(
+    shop: Workshop, run: RunFolder, seed: int, evaluate: EvaluateEach, show: Callable[[Event], None]
+) -> Found:
     recipe = shop.recipe
     variation = genome_variation(recipe, shop.task.shape, len(shop.task.classes))
     with Store.open_or_create(run.store_path_of(seed)) as store:
@@ -101,7 +111,7 @@ def root_of(root: int, seed: int) -> int:
     return stream_key(root, "search", seed) if seed else root
 
 
-def with_own_draws(evaluate: Evaluate, seed: int) -> Evaluate:
+def with_own_draws(evaluate: EvaluateEach, seed: int) -> EvaluateEach:
     """The evaluation of one of several searches: it draws initial values under names of its own, but for the first."""
     if not seed:
         return evaluate
@@ -173,6 +183,7 @@ def _document(shop: Workshop, run: RunFolder, found: Sequence[Found], per_second
         "digest": best.digest if len(found) == 1 else digest_json([one.digest for one in found]),
         "candidates": seeds[best.seed]["candidates"],
         "draws": seeds[best.seed]["draws"],
+        "failures": count_failures(status for one in found for status in one.statuses()),
         "candidates_per_second": round(per_second, 2),
         "winner_seed": best.seed,
         "winner": {

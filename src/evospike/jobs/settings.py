@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal
 
+from evospike.core.limits import MOST_PROCESSES, MOST_REPEATS
 from evospike.core.settings import Settings, require
 from evospike.evolution.settings import PopulationSettings
 
@@ -37,6 +38,7 @@ class FinalSettings(Settings):
         require(len(self.arms) > 0, "'arms' is empty; name at least one, as in arms = ['genetic']")
         require(len(set(self.arms)) == len(self.arms), f"'arms' names one twice: {', '.join(self.arms)}")
         require(self.seeds >= 1, f"'seeds' must be at least 1, given {self.seeds}")
+        require(self.seeds <= MOST_REPEATS, f"'seeds' must be at most {MOST_REPEATS}, given {self.seeds}")
         require("svd" not in self.arms or "dense" in self.arms, "arm 'svd' starts from the trained arm 'dense'; add it")
         require(
             not {"genetic", "sparse"} <= set(self.arms),
@@ -51,6 +53,14 @@ class RunSettings(Settings):
     seed: root of every random stream. workers: processes for evolution and final trainings; does not change results.
     threads: CPU threads of each process (0: as many as the machine has cores). device: `auto` takes CUDA when there is.
     path: how neurons run: `eager`, `fused` (compiled), or `auto`, decided from the length of the job.
+    candidate_minutes: how long scoring a candidate may take, the opening of its worker's data included, on average over
+    those that are scored together (0: as long as it takes). One that takes longer is ended, recorded as `timeout` and
+    ranked last; choose many times what one usually takes, because what is recorded then depends on the machine.
+    executor: where candidates are scored: `local`, processes on this machine; `ray`, workers of a Ray cluster (final
+    trainings stay here); does not change results on machines of one kind. ray_address: of a running cluster, as
+    HOST:PORT, or `auto` for the one this machine belongs to; empty starts one on this machine. gpu_share: of a CUDA
+    device, what each worker on Ray takes. retries: how often a candidate is tried again whose worker on Ray
+    died, or its machine; locally it is once.
     """
 
     seed: int = 0
@@ -58,11 +68,24 @@ class RunSettings(Settings):
     threads: int = 1
     device: str = "auto"
     path: Literal["auto", "eager", "fused"] = "auto"
+    candidate_minutes: float = 0.0
+    executor: Literal["local", "ray"] = "local"
+    ray_address: str = ""
+    gpu_share: float = 1.0
+    retries: int = 2
 
     def validate(self) -> None:
+        require(
+            self.candidate_minutes >= 0, f"'candidate_minutes' must not be negative, given {self.candidate_minutes:g}"
+        )
+        require(0 < self.gpu_share <= 1, f"'gpu_share' must be above 0 and at most 1, given {self.gpu_share:g}")
+        require(self.retries >= 0, f"'retries' must not be negative, given {self.retries}")
         require(self.seed >= 0, f"'seed' must not be negative, given {self.seed}")
         require(self.workers >= 1, f"'workers' must be at least 1, given {self.workers}")
         require(self.threads >= 0, f"'threads' must not be negative, given {self.threads}")
+        for name in ("workers", "threads"):
+            value = getattr(self, name)
+            require(value <= MOST_PROCESSES, f"'{name}' must be at most {MOST_PROCESSES}, given {value}")
         known = self.device in ("auto", "cpu", "cuda") or self.device.startswith("cuda:")
         require(known, f"'device' must be auto, cpu, cuda or cuda:N, given '{self.device}'")
 
@@ -85,6 +108,7 @@ class SearchSettings(PopulationSettings):
     def validate(self) -> None:
         super().validate()
         require(self.seeds >= 1, f"'seeds' must be at least 1, given {self.seeds}")
+        require(self.seeds <= MOST_REPEATS, f"'seeds' must be at most {MOST_REPEATS}, given {self.seeds}")
 
 
 @dataclass(frozen=True)
@@ -135,3 +159,5 @@ class RankSettings(Settings):
         require(self.genomes >= 3, f"'genomes' must be at least 3 to rank them, given {self.genomes}")
         require(self.seeds >= 1, f"'seeds' must be at least 1, given {self.seeds}")
         require(self.resamples >= 100, f"'resamples' must be at least 100, given {self.resamples}")
+        for name, most in (("genomes", MOST_REPEATS), ("seeds", MOST_REPEATS), ("resamples", 100 * MOST_REPEATS)):
+            require(getattr(self, name) <= most, f"'{name}' must be at most {most}, given {getattr(self, name)}")

@@ -13,12 +13,16 @@ from typing import Any, TextIO
 
 from evospike.core.errors import Interrupted, RunError
 from evospike.core.settings import require
+from evospike.evolution.failures import failures_in_words
 from evospike.jobs.folder import open_run
 from evospike.jobs.run_state import CandidateState, Progress, RunState, StudyState, TrainingState, state_of
 from evospike.jobs.worker_file import WorkerLine
 
 PAUSE_TO_LOOK = 5
 """A look at the run is followed by a pause of at least this many times its length."""
+
+LONGEST_INTERVAL = 86_400
+"""Seconds between two looks."""
 
 NARROWEST, WIDEST = 20, 200
 
@@ -37,6 +41,7 @@ def watch(path: str | Path, *, once: bool = False, interval: float = 2.0, out: T
     of 0 or less; Interrupted on Ctrl-C.
     """
     require(interval > 0, f"'interval' must be positive, given {interval:g}; give seconds between two looks")
+    require(interval <= LONGEST_INTERVAL, f"'interval' must be at most {LONGEST_INTERVAL}, given {interval:g}")
     run = open_run(path)
     screen = _Screen(out or sys.stdout)
     try:
@@ -163,6 +168,8 @@ def _study_lines(study: StudyState, *, named: bool, latest: bool) -> list[str]:
     )
     if study.best is not None:
         lines.append(f"best {study.measure} so far: {study.best:.5g}")
+    if study.failures:
+        lines.append(f"not usable so far: {failures_in_words(study.failures)}")
     return lines + [_candidate_line(candidate) for candidate in study.latest if latest]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evospike.core.files import read_json
 from evospike.evolution.executors.local import WorkerState
 from evospike.jobs.folder import RunFolder
 
@@ -16,6 +17,9 @@ WORKERS = "workers.json"
 """File of a run folder."""
 
 EVERY_SECONDS = 1.0
+
+LATEST = 1e11
+"""A time of day, in seconds of `time.time`, that every calendar knows."""
 
 
 class WorkersFile:
@@ -45,8 +49,9 @@ class WorkerLine:
 def read_workers(run: RunFolder) -> tuple[WorkerLine, ...]:
     """What the workers did last; nothing where nothing is written, or only half of it."""
     try:
-        lines = json.loads((run.path / WORKERS).read_text(encoding="utf-8"))
-        return tuple(WorkerLine(int(line["pid"]), str(line["doing"]), float(line["since"])) for line in lines)
+        lines = read_json(run.path / WORKERS)
+        found = tuple(WorkerLine(int(line["pid"]), str(line["doing"]), float(line["since"])) for line in lines)
+        return found if all(0 <= line.since < LATEST for line in found) else ()
     except (OSError, ValueError, TypeError, KeyError):
         return ()
 
@@ -60,4 +65,8 @@ def _doing(state: WorkerState) -> str:
 def _name(payload: Mapping[str, Any]) -> str:
     if "arm" in payload:
         return f"training {payload['arm']}, seed {payload['repeat']}"
-    return f"generation {payload['generation'] + 1}, {payload['kind']} {payload['index'] + 1}"
+    first, *others = payload.get("requests", [payload])
+    place = f"{first['kind']} {first['index'] + 1}"
+    if others:
+        place = f"{first['kind']}s {first['index'] + 1} to {others[-1]['index'] + 1}"
+    return f"generation {first['generation'] + 1}, {place}"

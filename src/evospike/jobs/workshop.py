@@ -71,10 +71,10 @@ class Workshop:
     task: Task
 
     @classmethod
-    def open(cls, recipe: Recipe, plan: Plan) -> Workshop:
-        """Load the data and obey the plan in this process."""
+    def open(cls, recipe: Recipe, plan: Plan, task: Task | None = None) -> Workshop:
+        """Load the data, unless they are given, and obey the plan in this process."""
         settle_process(plan)
-        return cls(recipe, plan, load_task(recipe.data, recipe.run.seed))
+        return cls(recipe, plan, load_task(recipe.data, recipe.run.seed) if task is None else task)
 
     @cached_property
     def spec(self) -> NetworkSpec:

@@ -19,7 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from evospike.layers import synchronised
 from evospike.layers.spiking import SpikingNeuron, TimeBatchNorm2d
+from evospike.layers.synchronised import Statistics
 from evospike.neurons.fused import call, charged_and_fired, compile_alone, gradients
 from evospike.neurons.settings import NeuronSettings
 
@@ -50,10 +52,15 @@ def normalise_and_fire(x: Tensor, norm: TimeBatchNorm2d, neuron: SpikingNeuron, 
     Raises: ValueError, as a batch norm does, for a single value per channel.
     """
     repeats = 1 if timed else steps
-    mean, inverse = _statistics(x, norm, x.numel() // x.shape[1] * repeats)
+    found = None
+    if norm.group is None:
+        mean, inverse = _statistics(x, norm, x.numel() // x.shape[1] * repeats)
+    else:
+        found = norm.statistics_over(norm.group, x, repeats)
+        mean, inverse = found.mean, (found.variance + norm.eps).rsqrt()
     constants = _Constants(neuron.neuron, steps, steps // repeats, neuron.decay_logit is not None, norm.eps)
     spikes: Tensor = _NormaliseAndFire.apply(  # type: ignore[no-untyped-call]
-        x, norm.weight, norm.bias, neuron.decay(mean), mean, inverse, constants
+        x, norm.weight, norm.bias, neuron.decay(mean), mean, inverse, found, constants
     )
     return spikes
 
@@ -109,7 +116,8 @@ def _statistics(x: Tensor, norm: TimeBatchNorm2d, values: int) -> tuple[Tensor, 
 
 
 class _NormaliseAndFire(torch.autograd.Function):
-    """Images -> spikes; mean and inverse standard deviation (C,) are those of the images."""
+    """Images -> spikes; mean and inverse standard deviation (C,) are those of the images, over all processes if `found`
+    says what was found over them."""
 
     @staticmethod
     def forward(
@@ -120,12 +128,13 @@ class _NormaliseAndFire(torch.autograd.Function):
         decay: Tensor,
         mean: Tensor,
         inverse: Tensor,
+        found: Statistics | None,
         constants: _Constants,
     ) -> Tensor:
         scale = gain * inverse
         shift = bias - mean * scale
         ctx.save_for_backward(x, gain, scale, shift, decay, mean, inverse)
-        ctx.constants = constants
+        ctx.found, ctx.constants = found, constants
         rows = _as_rows(x, constants.shown)
         spikes: Tensor = call(_forward(constants, rows.shape[3] == 1), rows, scale, shift, decay)
         return _as_images(spikes, x)
@@ -139,10 +148,14 @@ class _NormaliseAndFire(torch.autograd.Function):
         layout = torch.channels_last if _channels_last(x) else torch.contiguous_format
         grad_rows = _as_rows(grad_spikes.contiguous(memory_format=layout), constants.steps)
         grad, by_decay = call(_backward(constants, rows.shape[3] == 1), rows, scale, shift, decay, grad_rows)
-        grad_x, grad_gain, grad_bias = torch.ops.aten.native_batch_norm_backward(
-            _as_images(grad, x), x, gain, None, None, mean, inverse, True, constants.eps, [True, True, True]
-        )
-        return grad_x, grad_gain, grad_bias, None if by_decay is None else by_decay.sum(), None, None, None
+        images = _as_images(grad, x)
+        if ctx.found is None:
+            by_norm = torch.ops.aten.native_batch_norm_backward(
+                images, x, gain, None, None, mean, inverse, True, constants.eps, [True, True, True]
+            )
+        else:
+            by_norm = synchronised.gradients(images, x, gain, ctx.found, constants.eps)
+        return *by_norm, None if by_decay is None else by_decay.sum(), None, None, None, None
 
 
 @functools.cache

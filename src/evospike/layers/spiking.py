@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
+from evospike.layers import synchronised
+from evospike.layers.synchronised import Statistics
 from evospike.neurons.dynamics import multi_step
 from evospike.neurons.settings import NeuronSettings, Path
 
@@ -51,15 +54,21 @@ class TimeBatchNorm2d(nn.BatchNorm2d):
     A current computed once and shown at T steps is normalised by `forward(x, repeats=T)`: its mean and biased variance
     are those of the repeated tensor, and the running variance is corrected as if the tensor had been repeated.
     stepwise: statistics per step instead, sharing one set of running statistics (methods 1.5).
+    group: processes that each have a part of the batch, where statistics run over all of it; None: there are no others.
     """
 
     def __init__(self, channels: int, gain: float = 1.0, *, stepwise: bool = False) -> None:
         super().__init__(channels)
         self.stepwise = stepwise
+        self.group: dist.ProcessGroup | None = None
         nn.init.constant_(self.weight, gain)
 
     def forward(self, x: Tensor, repeats: int = 1, steps: int = 1) -> Tensor:
         """x: (steps*B, C, H, W), to be shown `repeats` times."""
+        if self.group is not None and self.training:
+            if not self.stepwise or steps == 1:
+                return self._synchronised(x, repeats, self.group)
+            return torch.cat([self._synchronised(part, repeats, self.group) for part in x.chunk(steps)])
         if self.stepwise and steps > 1 and self.training:
             return torch.cat([super(TimeBatchNorm2d, self).forward(part) for part in x.chunk(steps)])
         if not self.training or repeats == 1 or self.running_var is None or self.momentum is None:
@@ -75,6 +84,28 @@ class TimeBatchNorm2d(nn.BatchNorm2d):
             yield
         finally:
             self._buffers.update(before)
+
+    def statistics_over(self, group: dist.ProcessGroup, x: Tensor, repeats: int) -> Statistics:
+        """Of a tensor to be shown `repeats` times, over all processes; the running statistics move."""
+        found = synchronised.statistics(x, group)
+        self._move(found, *((1, repeats) if self.stepwise else (repeats, 1)))
+        return found
+
+    def _synchronised(self, x: Tensor, repeats: int, group: dist.ProcessGroup) -> Tensor:
+        found = self.statistics_over(group, x, repeats)
+        return synchronised.normalised(x, self.weight, self.bias, found, self.eps)
+
+    @torch.no_grad()
+    def _move(self, found: Statistics, shown: int, times: int) -> None:
+        """Move the running statistics `times` times, towards those of a tensor that is shown so often at once."""
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        values = found.values * shown
+        for _ in range(times):
+            self.num_batches_tracked.add_(1)
+            share = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
+            self.running_mean.lerp_(found.mean.to(self.running_mean.dtype), share)
+            self.running_var.lerp_((found.variance * (values / (values - 1))).to(self.running_var.dtype), share)
 
     def _normalised(self, x: Tensor, mean: Tensor | None, variance: Tensor | None, momentum: float) -> Tensor:
         return nn.functional.batch_norm(x, mean, variance, self.weight, self.bias, True, momentum, self.eps)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from evospike.core.limits import MOST_REPEATS
 from evospike.core.settings import Settings, require
 
 Distance = Literal["hamming", "hamming_normalised", "euclidean", "cosine", "pearson", "sahd_logdet"]
@@ -28,4 +29,5 @@ class DissimilaritySettings(Settings):
 
     def validate(self) -> None:
         require(self.repeats >= 1, f"'repeats' must be at least 1, given {self.repeats}")
+        require(self.repeats <= MOST_REPEATS, f"'repeats' must be at most {MOST_REPEATS}, given {self.repeats}")
         require(self.batch >= 2, f"'batch' must be at least 2 (samples are compared in pairs), given {self.batch}")

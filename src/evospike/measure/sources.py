@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Literal
 
 from evospike.models.spec import INPUT, NetworkSpec
@@ -38,10 +39,14 @@ def origins(spec: NetworkSpec) -> dict[str, Origin]:
 
 def _depending_on(spec: NetworkSpec, *ops: str) -> set[str]:
     """Nodes of these operations, and all that read them, directly or through others."""
+    readers = defaultdict(set)
+    for node in spec.nodes:
+        for edge in node.inputs:
+            readers[edge.source].add(node.name)
     found = {node.name for node in spec.nodes if node.op in ops}
     ahead = list(found)
     while ahead:
-        more = {node.name for node in spec.readers(ahead.pop())} - found
+        more = readers[ahead.pop()] - found
         found |= more
         ahead += more
     return found

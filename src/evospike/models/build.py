@@ -6,16 +6,22 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from evospike.core.errors import SettingsError, SpecError
+from evospike.core.limits import require_memory
 from evospike.layers.spiking import SpikingNeuron, TimeBatchNorm2d
+from evospike.models.counts import dense_parameters
 from evospike.models.network import Network
 from evospike.models.shapes import infer_shapes
 from evospike.models.spec import NetworkSpec, Node, Shape
 from evospike.neurons.settings import NeuronSettings, Path
 
 BatchNormTime = Literal["joint", "step"]
+
+_BYTES = 4
+"""Of a weight."""
 
 
 class Vote(nn.Module):
@@ -69,6 +75,9 @@ def build(
         raise SpecError(f"a network runs at least 1 step, given {steps}")
     neuron = neuron or NeuronSettings()
     shapes = infer_shapes(spec)
+    if torch.get_default_device().type != "meta":
+        weights = _BYTES * dense_parameters(spec)
+        require_memory(weights, f"the weights of '{spec.name}'", "make its layers smaller", SpecError)
     network = Network(spec, steps)
     for node in spec.nodes:
         source = shapes[node.inputs[0].source]

@@ -39,10 +39,11 @@ class InferenceNetwork(Network):
         for name, convolution, norm in list(self._foldable()):
             fold_norm(convolution, norm)
             self.set_submodule(name, nn.Identity())
+        compiles = compiler_available(str(next(net.parameters()).device))
         for name, module in list(self.named_modules()):
             if type(module) in (SpikingNeuron, InferenceNeuron):
-                self.set_submodule(name, InferenceNeuron(module, path if compiler_available() else "eager"))
-        self.compiled = compiled and compiler_available()
+                self.set_submodule(name, InferenceNeuron(module, path if compiles else "eager"))
+        self.compiled = compiled and compiles
         self._program: Callable[[Network, Tensor], Tensor] | None = None
         self.requires_grad_(False)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

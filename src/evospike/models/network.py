@@ -7,7 +7,7 @@ only a neuron reads is computed together with it where `layers.norm_and_fire` ca
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -201,7 +201,7 @@ class Network(nn.Module):
             total = total + tensor
         return _Value(total, timed)
 
-    def _concatenated(self, tensors: Sequence[Tensor]) -> Tensor:
+    def _concatenated(self, tensors: list[Tensor]) -> Tensor:
         return torch.cat(tensors, 1)
 
 

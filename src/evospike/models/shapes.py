@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import prod
 
 from evospike.core.errors import SpecError
+from evospike.core.limits import LARGEST_SIZE
 from evospike.models.spec import INPUT, NetworkSpec, Node, Shape
 
 
@@ -21,6 +23,11 @@ def infer_shapes(spec: NetworkSpec) -> dict[str, Shape]:
                 f"layer '{node.name}' only reads delayed sources; its shape cannot be told, add an undelayed one"
             )
         shapes[node.name] = _RULES[node.op](node, sources)
+        if prod(shapes[node.name]) > LARGEST_SIZE:
+            raise SpecError(
+                f"layer '{node.name}' gives {' x '.join(map(str, shapes[node.name]))} numbers for one sample; at most "
+                f"{LARGEST_SIZE} can be computed with"
+            )
     for node in spec.nodes:
         _check_sum(node, shapes)
     if shapes[spec.output] != (spec.classes,):

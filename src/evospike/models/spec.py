@@ -7,18 +7,29 @@ the built submodules, so that encodings, masks and measures all speak of the sam
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, get_args
 
 from evospike.core.errors import SpecError
-from evospike.core.files import canonical_json, digest_json
+from evospike.core.files import canonical_json, digest_json, parse_json
+from evospike.core.limits import LARGEST_SIZE
+from evospike.core.text import shortened, shown
 from evospike.neurons.settings import NeuronKind
 
 INPUT = "input"
 FORMAT = 1
+
+LONGEST_NAME = 200
+"""Characters of a node's name."""
+
+MOST_DELAY = 1000
+"""Steps; the outputs of as many are held."""
+
+MOST_NODES, MOST_EDGES = 10_000, 100_000
+"""Of one network."""
 
 Shape = tuple[int, ...]
 Argument = bool | int | float | str
@@ -87,13 +98,21 @@ class Node:
     args: Mapping[str, Argument] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not isinstance(self.op, str):
+            raise SpecError(f"a node has a name and an operation, both texts; given {shown((self.name, self.op))}")
+        if not self.name.isprintable() or len(self.name) > LONGEST_NAME:
+            raise SpecError(f"a node's name is at most {LONGEST_NAME} printable characters, given {shown(self.name)}")
         if self.op not in ARGUMENTS:
-            raise SpecError(f"node '{self.name}' has unknown operation '{self.op}'; known: {', '.join(ARGUMENTS)}")
+            raise SpecError(
+                f"node '{shortened(self.name)}' has unknown operation '{shortened(self.op)}'; "
+                f"known: {', '.join(ARGUMENTS)}"
+            )
         known = ARGUMENTS[self.op]
         unknown = sorted(set(self.args) - set(known))
         if unknown:
             raise SpecError(
-                f"node '{self.name}' ({self.op}) has unknown argument '{unknown[0]}'; known: {', '.join(known)}"
+                f"node '{self.name}' ({self.op}) has unknown argument '{shortened(unknown[0])}'; "
+                f"known: {', '.join(known)}"
             )
         missing = [name for name, default in known.items() if default is None and name not in self.args]
         if missing:
@@ -101,21 +120,28 @@ class Node:
         filled = {name: self._typed(name, self.args.get(name, default), default) for name, default in known.items()}
         object.__setattr__(self, "args", MappingProxyType(filled))
         if "role" in known and self.args["role"] not in ROLES:
-            raise SpecError(f"node '{self.name}' has unknown role '{self.args['role']}'; known: {', '.join(ROLES)}")
+            raise SpecError(
+                f"node '{self.name}' has unknown role '{shortened(str(self.args['role']))}'; known: {', '.join(ROLES)}"
+            )
         if "kind" in known and self.args["kind"] not in ("", *KINDS):
-            raise SpecError(f"node '{self.name}' has unknown kind '{self.args['kind']}'; known: {', '.join(KINDS)}")
+            raise SpecError(
+                f"node '{self.name}' has unknown kind '{shortened(str(self.args['kind']))}'; known: {', '.join(KINDS)}"
+            )
 
     def _typed(self, name: str, value: Argument | None, default: Argument | None) -> Argument:
         """The value as the argument's own type, so that equal nodes have equal JSON."""
         if isinstance(default, float) and isinstance(value, (int, float)) and not isinstance(value, bool):
+            if not abs(value) <= LARGEST_SIZE:  # a value that is no number fails the comparison
+                raise SpecError(f"node '{self.name}' wants a number for '{name}', given {shown(value)}")
             return float(value)
         wanted = int if default is None else type(default)
         if type(value) is not wanted:
             text = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[wanted]
-            raise SpecError(f"node '{self.name}' wants {text} for '{name}', given {value!r}")
+            raise SpecError(f"node '{self.name}' wants {text} for '{name}', given {shown(value)}")
         least = 0 if name == "padding" else 1
-        if type(value) is int and value < least:
-            raise SpecError(f"node '{self.name}' wants at least {least} for '{name}', given {value}")
+        if type(value) is int and not least <= value <= LARGEST_SIZE:
+            bound = f"at least {least}" if value < least else f"at most {LARGEST_SIZE}"
+            raise SpecError(f"node '{self.name}' wants {bound} for '{name}', given {shown(value)}")
         return value
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -125,7 +151,7 @@ class Node:
         """An argument that is a whole number."""
         value = self.args[name]
         if isinstance(value, bool) or not isinstance(value, int):
-            raise SpecError(f"node '{self.name}' wants a whole number for '{name}', given {value!r}")
+            raise SpecError(f"node '{self.name}' wants a whole number for '{name}', given {shown(value)}")
         return value
 
     def to_json(self) -> dict[str, Any]:
@@ -157,6 +183,19 @@ class NetworkSpec:
         self._check_order()
 
     def _check_values(self) -> None:
+        if not self.name.isprintable() or len(self.name) > LONGEST_NAME:
+            raise SpecError(
+                f"a network's name is at most {LONGEST_NAME} printable characters, given {shown(self.name)}"
+            )
+        sides = (*self.input_shape, self.classes)
+        if not all(type(side) is int and abs(side) <= LARGEST_SIZE for side in sides):
+            raise SpecError(f"sizes of '{self.name}' are whole numbers up to {LARGEST_SIZE}, given {shown(sides)}")
+        edges = sum(len(node.inputs) for node in self.nodes)
+        if len(self.nodes) > MOST_NODES or edges > MOST_EDGES:
+            raise SpecError(
+                f"'{self.name}' has {len(self.nodes)} nodes and {edges} edges; a network has at most {MOST_NODES} and "
+                f"{MOST_EDGES}"
+            )
         if len(self.input_shape) != 3 or min(self.input_shape) < 1:
             raise SpecError(
                 f"input shape {self.input_shape} of '{self.name}' is not (channels, height, width), each at least 1"
@@ -170,7 +209,7 @@ class NetworkSpec:
         all_names = {INPUT, *(node.name for node in self.nodes)}
         if len(all_names) != len(self.nodes) + 1:
             names = [INPUT, *(node.name for node in self.nodes)]
-            twice = next(name for name in names if names.count(name) > 1)
+            twice = next(name for name, count in Counter(names).items() if count > 1)
             raise SpecError(f"node name '{twice}' is used twice in '{self.name}'")
         known = {INPUT}
         for node in self.nodes:
@@ -182,11 +221,15 @@ class NetworkSpec:
 
     def _check_edge(self, node: Node, edge: Edge, known: set[str], all_names: set[str]) -> None:
         if edge.source not in all_names:
-            raise SpecError(f"node '{node.name}' reads '{edge.source}', which does not exist")
-        if edge.sign not in (-1, 0, 1) or edge.delay < 0:
+            raise SpecError(f"node '{node.name}' reads {_quoted(edge.source)}, which does not exist")
+        if {type(edge.sign), type(edge.delay)} != {int} or edge.sign not in (-1, 0, 1) or edge.delay < 0:
             raise SpecError(
-                f"edge '{edge.source}' -> '{node.name}' has sign {edge.sign}, delay {edge.delay}; "
+                f"edge '{edge.source}' -> '{node.name}' has sign {shown(edge.sign)}, delay {shown(edge.delay)}; "
                 "a sign is -1, 0 or 1 and a delay is at least 0"
+            )
+        if edge.delay > MOST_DELAY:
+            raise SpecError(
+                f"edge '{edge.source}' -> '{node.name}' has delay {shown(edge.delay)}; the most is {MOST_DELAY} steps"
             )
         if edge.delay == 0 and edge.source not in known:
             raise SpecError(
@@ -249,22 +292,31 @@ class NetworkSpec:
     def from_json(cls, text: str) -> NetworkSpec:
         """Read what `to_json` wrote. Raises: SpecError when it is not a specification of this format."""
         try:
-            plain = json.loads(text)
+            plain = parse_json(text)
             if plain["format"] != FORMAT:
                 raise SpecError(
-                    f"network specification has format {plain['format']}; this release reads format {FORMAT}"
+                    f"network specification has format {shown(plain['format'])}; this release reads format {FORMAT}, "
+                    "use the release that wrote it"
                 )
             nodes = tuple(
                 Node(n["name"], n["op"], tuple(Edge(*edge) for edge in n["inputs"]), n["args"]) for n in plain["nodes"]
             )
             channels, height, width = plain["input_shape"]
-            return cls(plain["name"], (channels, height, width), plain["classes"], nodes, plain["events"])
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            if isinstance(error, SpecError):
-                raise
+            name, events = plain["name"], plain["events"]
+            if not isinstance(name, str) or not isinstance(events, bool):
+                raise TypeError(f"name {shown(name)}, events {shown(events)}")
+            return cls(name, (channels, height, width), plain["classes"], nodes, events)
+        except SpecError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             raise SpecError(
-                f"not a network specification: {error!r}; expected JSON written by NetworkSpec.to_json"
+                f"not a network specification: {type(error).__name__}: {shortened(str(error))}; "
+                "expected JSON written by NetworkSpec.to_json"
             ) from None
+
+
+def _quoted(name: object) -> str:
+    return f"'{shortened(name)}'" if isinstance(name, str) else shown(name)
 
 
 class SpecBuilder:

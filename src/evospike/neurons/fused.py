@@ -8,6 +8,7 @@ result on disk.
 from __future__ import annotations
 
 import functools
+import importlib.util
 import shutil
 import sysconfig
 from collections.abc import Callable, Iterable, Sequence
@@ -37,10 +38,21 @@ def back_through_time(
     return call(compiled, charged, decay, grad_spikes.contiguous(), grad_last)  # type: ignore[no-any-return]
 
 
-def compiler_available() -> bool:
-    """Whether torch.compile can find a C++ compiler for CPU code."""
+def compiler_available(device: str = "cpu") -> bool:
+    """Whether torch.compile can make code for a device: by a C++ compiler for a CPU, by Triton for a CUDA device."""
+    if device.startswith("cuda"):
+        return importlib.util.find_spec("triton") is not None
     named = (sysconfig.get_config_var("CXX") or "").split(" ")[0]
     return any(shutil.which(name) for name in ("g++", "clang++", "c++", "cl", named) if name)
+
+
+def missing_compiler(device: str = "cpu") -> str:
+    """What a device wants where `compiler_available` is False, and what to do."""
+    return (
+        "no Triton found; install triton"
+        if device.startswith("cuda")
+        else "no C++ compiler found; install g++ or clang++"
+    )
 
 
 def call(compiled: Callable[..., Any], *tensors: Tensor | None) -> Any:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from evospike.core.errors import EvospikeError, RunError
+from evospike.core.errors import UNEXPECTED_FORM, EvospikeError, RunError
 from evospike.data.settings import SIMULATED
 from evospike.jobs.folder import RunFolder
 from evospike.jobs.recipe import Recipe
@@ -53,7 +53,7 @@ def reading(run: RunFolder) -> Iterator[None]:
         yield
     except EvospikeError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except UNEXPECTED_FORM as error:
         raise RunError(
             f"a result or the plan in '{run.path}' has an unexpected form ({type(error).__name__}: {error}); "
             "the file was altered, restore it or start a new run"

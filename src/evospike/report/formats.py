@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from evospike.core.units import energy_number, energy_text, energy_unit
+from evospike.core.units import energy_number, energy_text, energy_unit, size_text
 from evospike.report.evaluation.facts import Kind, PairedDifference, model_title
 from evospike.report.rank.facts import Difference, RankedScore
 from evospike.report.training.gather import Arm
@@ -74,16 +74,8 @@ def energy(picojoules: float | None) -> str:
 
 
 def size(number: float | None) -> str:
-    """Bytes in the unit that leaves one to three digits before the point."""
-    if number is None:
-        return "–"
-    if number < 999.5:
-        return f"{number:.0f} B"
-    for unit in ("kB", "MB"):
-        number /= 1000
-        if number < 999.95:
-            return f"{number:.1f} {unit}"
-    return f"{number / 1000:.1f} GB"
+    """Bytes in their own unit."""
+    return "–" if number is None else size_text(number)
 
 
 def measured(value: float | None, kind: Kind) -> str:

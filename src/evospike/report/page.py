@@ -18,9 +18,10 @@ import evospike
 from evospike.core.errors import MissingExtra, RunError
 from evospike.core.files import write_atomic
 from evospike.jobs.folder import open_run
+from evospike.jobs.folder import reading as reading_any
 from evospike.report.compare.charts import comparison_charts
 from evospike.report.compare.facts import gather_comparison
-from evospike.report.facts import again, recipe_text
+from evospike.report.facts import again, reading, recipe_text
 from evospike.report.figures import Chart
 from evospike.report.formats import FILTERS, Trusted
 from evospike.report.pages import Page, make_page
@@ -42,7 +43,10 @@ def write_report(run: Path, output: Path | None) -> Path:
     path = folder.path / PAGE if output is None else output
     if output is not None and output.exists():
         raise RunError(f"'{output}' exists; give -o a new file, or leave -o out to write {folder.path / PAGE}")
-    _write(path, render(make_page(folder)))
+    page = make_page(folder)
+    with reading(folder):
+        text = render(page)
+    _write(path, text)
     return path
 
 
@@ -58,7 +62,9 @@ def write_comparison(runs: Sequence[Path], output: Path | None) -> Path:
         raise RunError(f"'{path}' exists; give -o a new file")
     compared = gather_comparison(runs)
     names = {"facts": compared, "again": again, "recipe_text": recipe_text}
-    _write(path, _render("compare.html", comparison_charts(compared), names))
+    with reading_any("a result of these runs"):
+        text = _render("compare.html", comparison_charts(compared), names)
+    _write(path, text)
     return path
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from evospike.jobs.folder import RunFolder
 from evospike.report.evaluation.charts import evaluation_charts
 from evospike.report.evaluation.facts import MEASURES, SEED_MEASURES
-from evospike.report.facts import RunFacts
+from evospike.report.facts import RunFacts, reading
 from evospike.report.figures import Chart
 from evospike.report.formats import Trusted
 from evospike.report.rank.charts import rank_charts
@@ -93,7 +93,8 @@ class Page:
 
 def make_page(run: RunFolder) -> Page:
     """The page of a run. Raises: RunError, StoreError, SettingsError naming the file that was altered."""
-    return _PAGES[run.verb](run)
+    with reading(run):
+        return _PAGES[run.verb](run)
 
 
 def training_page(run: RunFolder) -> Page:

@@ -6,16 +6,16 @@ has none. `search.space` gives the same as a vector of integers.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from evospike.core.errors import SettingsError
-from evospike.core.files import canonical_json
+from evospike.core.files import canonical_json, parse_json
 from evospike.core.settings import Settings, plain, require
+from evospike.core.text import shown
 from evospike.search.motif import REDUCTION, Motif, choose_motif, shipped
 from evospike.search.record import read_record
-from evospike.search.settings import REACHES, Feedback, MotifSet, Operation, parse_neuron
+from evospike.search.settings import MOST_CELLS, MOST_MODULES, REACHES, Feedback, MotifSet, Operation, parse_neuron
 
 FORMAT = 1
 
@@ -67,6 +67,7 @@ class Genome(Settings):
 
     def validate(self) -> None:
         require(bool(self.cells), "a genome has at least one cell, given none")
+        require(len(self.cells) <= MOST_CELLS, f"a genome has at most {MOST_CELLS} cells, given {len(self.cells)}")
         require(self.reach in REACHES, f"'reach' must be 2, 3 or 4, given {self.reach}")
         require(self.channels >= 1, f"'channels' must be at least 1, given {self.channels}")
         names = {motif.name for motif in shipped(self.motif_set)}
@@ -94,10 +95,11 @@ class Genome(Settings):
     def _validate_modules(self) -> None:
         require(self.module_cells >= 0, f"'module_cells' must not be negative, given {self.module_cells}")
         modules = self.modules
+        require(modules <= MOST_MODULES, f"a genome has at most {MOST_MODULES} modules, given {modules}")
         require(
             len(self.adjacency) == modules and all(len(row) == modules for row in self.adjacency),
             f"'adjacency' must be {modules} rows of {modules}, one per module of {self.module_cells} cells, "
-            f"given {[list(row) for row in self.adjacency]}",
+            f"given {shown([list(row) for row in self.adjacency])}",
         )
         for row in self.adjacency:
             for entry in row:
@@ -127,7 +129,9 @@ class Genome(Settings):
         values = _read_object(text)
         found = values.pop("format", None)
         if found != FORMAT:
-            raise SettingsError(f"genome has format {found!r}; this release reads format {FORMAT}")
+            raise SettingsError(
+                f"genome has format {shown(found)}; this release reads format {FORMAT}, use the release that wrote it"
+            )
         try:
             return read_record(cls, values)
         except SettingsError as error:
@@ -136,8 +140,8 @@ class Genome(Settings):
 
 def _read_object(text: str) -> dict[str, Any]:
     try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        values = parse_json(text)
+    except ValueError as error:
         raise SettingsError(f"not a genome: {error}; expected JSON written by Genome.to_json") from None
     if not isinstance(values, dict):
         raise SettingsError(f"not a genome: {type(values).__name__}; expected JSON written by Genome.to_json")

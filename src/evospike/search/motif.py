@@ -9,17 +9,20 @@ A connection (`+` or `-`) has an operation, which the genome chooses in the conn
 
 from __future__ import annotations
 
+import os
 import re
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from evospike.core.errors import SettingsError
-from evospike.core.settings import Settings, nearest, require
+from evospike.core.files import read_text
+from evospike.core.limits import MOST_SETTINGS_BYTES
+from evospike.core.settings import Settings, nearest, parse_toml, require
+from evospike.core.text import shortened
 from evospike.search.record import read_record
 from evospike.search.settings import REACHES, MotifSet
 
@@ -27,9 +30,6 @@ Carrier = Literal["connection", "identity", "zero"]
 
 FEWEST_SLOTS = 19
 """Slots of a cell in the released layout; a cell never has fewer."""
-
-MOST_BYTES = 1 << 20
-"""A motif file larger than this is refused unread."""
 
 MOST_SLOTS = 99
 """A motif of more edges is refused."""
@@ -90,7 +90,9 @@ class Motif(Settings):
         for reach in self.inputs:
             self._check(reach in REACHES, f"is for {reach} inputs; a cell has 2, 3 or 4")
         self._check(bool(self.nodes), "has no nodes; name at least one")
-        self._check(self.stray >= 0, f"has stray = {self.stray}; expected 0 or more")
+        self._check(0 <= self.stray <= MOST_SLOTS, f"has stray = {self.stray}; expected 0 to {MOST_SLOTS}")
+        for what, names in (("nodes", self.nodes), ("edges", self.edges), ("dead nodes", self.dead)):
+            self._check(len(names) <= MOST_SLOTS, f"has {len(names)} {what}; a cell carries at most {MOST_SLOTS}")
         for node in self.nodes:
             self._check(
                 _NODE.fullmatch(node) is not None,
@@ -98,7 +100,8 @@ class Motif(Settings):
             )
             self._check(self.nodes.count(node) == 1, f"names node '{node}' twice")
         for node in self.dead:
-            self._check(node in self.nodes, f"calls unknown node '{node}' dead; {nearest(node, list(self.nodes))}")
+            if node not in self.nodes:
+                self._check(False, f"calls unknown node '{shortened(node)}' dead; {nearest(node, list(self.nodes))}")
         for reach in self.inputs:
             self._validate_wiring(reach)
 
@@ -137,18 +140,19 @@ class Motif(Settings):
         found = _EDGE.fullmatch(text.strip())
         if found is None:
             raise SettingsError(
-                f"motif '{self.name}': cannot read edge '{text}'; expected 'E1 -> E2 +' or '=>', "
+                f"motif '{shortened(self.name)}': cannot read edge '{shortened(text)}'; expected 'E1 -> E2 +' or '=>', "
                 "ending in +, -, identity or zero"
             )
         source, arrow, target, ending = found.groups()
         carrier, sign = _CARRIERS[ending]
         inputs = [f"a{i + 1}" for i in range(reach)]
         for name in (source, target):
-            self._check(
-                name in ("a", *inputs, *self.nodes),
-                f"has an edge '{text}' with unknown node '{name}' for {reach} inputs; "
-                f"{nearest(name, [*inputs, *self.nodes])}",
-            )
+            if name not in ("a", *inputs, *self.nodes):
+                near = nearest(name, [*inputs, *self.nodes])
+                self._check(
+                    False,
+                    f"has an edge '{shortened(text)}' with unknown node '{shortened(name)}' for {reach} inputs; {near}",
+                )
         feedback = arrow == "=>"
         self._check_direction(text, source, target, feedback)
         return [
@@ -173,7 +177,7 @@ class Motif(Settings):
         )
 
     def _check(self, condition: bool, complaint: str) -> None:
-        require(condition, f"motif '{self.name}' {complaint}")
+        require(condition, f"motif '{shortened(self.name)}' {complaint}")
 
 
 @cache
@@ -209,26 +213,25 @@ def shipped(motif_set: MotifSet) -> tuple[Motif, ...]:
 def read_motifs(path: str | Path) -> tuple[Motif, ...]:
     """The motifs of a user's TOML file. Raises: SettingsError naming the file and the motif."""
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # never raises, whatever the name holds
         raise SettingsError(f"no motif file at '{path}'; give the path of a TOML file with [[motif]] tables")
-    if path.stat().st_size > MOST_BYTES:
-        raise SettingsError(f"motif file '{path}' has {path.stat().st_size} bytes; it has at most {MOST_BYTES}")
+    text = read_text(path, "motif", MOST_SETTINGS_BYTES, SettingsError)
     try:
-        return parse_motifs(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"cannot read motif file '{path}': {error.strerror}; make it readable") from None
-    except (SettingsError, UnicodeDecodeError) as error:
+        return parse_motifs(text)
+    except SettingsError as error:
         raise SettingsError(f"motif file '{path}': {error}") from None
 
 
 def parse_motifs(text: str) -> tuple[Motif, ...]:
     """The `[[motif]]` tables of a TOML text. Raises: SettingsError."""
     try:
-        tables: Any = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
+        tables = parse_toml(text)
+    except ValueError as error:
         raise SettingsError(f"no TOML: {error}; expected [[motif]] tables") from None
     if list(tables) != ["motif"] or not isinstance(tables["motif"], list):
-        raise SettingsError(f"holds {', '.join(tables) or 'nothing'}; expected [[motif]] tables and nothing else")
+        raise SettingsError(
+            f"holds {shortened(', '.join(tables)) or 'nothing'}; expected [[motif]] tables and nothing else"
+        )
     motifs = tuple(read_record(Motif, table, f"motif[{i}].") for i, table in enumerate(tables["motif"]))
     taken: set[tuple[str, int]] = set()
     for motif in motifs:
@@ -248,4 +251,4 @@ def choose_motif(name: str, reach: int, motifs: Iterable[Motif]) -> Motif:
     if name in names:
         known = sorted({k for motif in motifs if motif.name == name for k in motif.inputs})
         raise SettingsError(f"motif '{name}' is not for {reach} inputs, only for {', '.join(map(str, known))}")
-    raise SettingsError(f"unknown motif '{name}'; {nearest(name, names)}")
+    raise SettingsError(f"unknown motif '{shortened(name)}'; {nearest(name, names)}")

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 from evospike.core.errors import SettingsError
 from evospike.core.settings import nearest, read_settings
+from evospike.core.text import shortened, shown
 
 T = TypeVar("T")
 
@@ -18,7 +19,7 @@ def read_record(cls: type[T], values: Any, where: str = "") -> T:
     Raises: SettingsError as `read_settings` does, and naming a field without a default that is missing, at any depth.
     """
     if not isinstance(values, Mapping):
-        raise SettingsError(f"'{where.rstrip('.') or cls.__name__}' is a table of named fields, given {values!r}")
+        raise SettingsError(f"'{where.rstrip('.') or cls.__name__}' is a table of named fields, given {shown(values)}")
     _check_complete(cls, values, where)
     return read_settings(cls, values, where)
 
@@ -28,7 +29,7 @@ def _check_complete(cls: type, values: Mapping[str, Any], where: str) -> None:
     names = [field.name for field in dataclasses.fields(cls)]
     for key in values:
         if key not in names:
-            raise SettingsError(f"unknown field '{where}{key}'; {nearest(key, names)}")
+            raise SettingsError(f"unknown field '{where}{shortened(key)}'; {nearest(key, names)}")
     for field in dataclasses.fields(cls):
         if field.name not in values:
             if field.default is dataclasses.MISSING:

@@ -18,6 +18,9 @@ Reductions = Literal["static", "event", "searched"]
 EMPTY = "empty"
 """The motif that carries nothing."""
 
+MOST_CELLS, MOST_MODULES = 1000, 100
+"""Of one architecture; the connections between modules grow as the square of their number."""
+
 REACHES = (2, 3, 4)
 """How many preceding cells a cell can read, K."""
 
@@ -61,6 +64,11 @@ class SpaceSettings(Settings):
     def validate(self) -> None:
         for name in ("cells", "channels", "module_cells", "reduction_count"):
             require(getattr(self, name) >= 1, f"'{name}' must be at least 1, given {getattr(self, name)}")
+        require(self.cells <= MOST_CELLS, f"'cells' must be at most {MOST_CELLS}, given {self.cells}")
+        require(
+            self.macro != "modules" or self.cells <= MOST_MODULES * self.module_cells,
+            f"{self.cells} cells in modules of {self.module_cells} are over {MOST_MODULES} modules; give larger ones",
+        )
         require(
             0 <= self.fewest_cells <= self.cells,
             f"'fewest_cells' must lie between 1 and cells = {self.cells}, or be 0 for a fixed number, "

@@ -94,6 +94,10 @@ class StructureLearner:
         self._born = self._lost = 0
         return record
 
+    def changes(self, step: int) -> bool:
+        """Whether another set of synapses exists after a step (from 0) than before."""
+        return self._schedule.wait(step) == 0 or step + 1 == self._one_shot
+
     def settled(self, step: int) -> bool:
         """Whether the graph after `step` steps has its final number of synapses; not before `one_shot` prunes."""
         return self._one_shot is None or self._one_shot <= min(step, self._total - 1)

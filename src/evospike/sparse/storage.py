@@ -20,7 +20,12 @@ import torch
 from torch import Tensor
 
 from evospike.core.errors import CheckpointError
+from evospike.core.limits import require_memory
+from evospike.core.text import shortened
 from evospike.sparse.masks import masked_name
+
+_BYTES_PER_POSITION = 10
+"""Held at once for a position of a mask: bits as bytes, twice, and a value of up to 64 bits."""
 
 BITS, VALUES = "packed/bits/", "packed/values/"
 
@@ -105,6 +110,7 @@ def _mask(name: str, shape: list[int], bits: Tensor) -> Tensor:
     size = prod(shape)
     if bits.dtype != torch.uint8 or bits.dim() != 1 or len(bits) != (size + 7) // 8:
         raise _damaged(name, f"has {bits.numel()} bytes of {bits.dtype} for {size} positions")
+    require_memory(_BYTES_PER_POSITION * size, f"packed weights: '{name}'", "use an earlier file", CheckpointError)
     flat = np.unpackbits(bits.cpu().numpy())
     if flat[size:].any():
         raise _damaged(name, f"has positions beyond its {size}")
@@ -112,4 +118,4 @@ def _mask(name: str, shape: list[int], bits: Tensor) -> Tensor:
 
 
 def _damaged(name: str, what: str) -> CheckpointError:
-    return CheckpointError(f"packed weights: '{name}' {what}; the file is damaged, use an earlier one")
+    return CheckpointError(f"packed weights: '{shortened(name)}' {what}; the file is damaged, use an earlier one")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evospike.core.errors import CheckpointError
-from evospike.core.files import load_tensors, save_tensors
+from evospike.core.files import load_tensors, parse_json, save_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,6 +46,13 @@ def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint) -> None:
         for path in _paths(folder, old):
             with contextlib.suppress(OSError):
                 path.unlink()
+
+
+def discard_leftovers(folder: Path) -> None:
+    """Remove what writes that were cut off have left; for the one process that trains in this folder."""
+    for path in folder.glob(".*.tmp") if folder.is_dir() else ():
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def load_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]] | None:
@@ -81,10 +88,10 @@ def saved_record(folder: Path) -> dict[str, Any] | None:
     from safetensors import SafetensorError, safe_open
 
     for step in reversed(saved_steps(folder)):
-        with contextlib.suppress(OSError, SafetensorError, KeyError, ValueError):
+        with contextlib.suppress(OSError, SafetensorError, KeyError, ValueError, TypeError):
             _, state_path = _paths(folder, step)
             with safe_open(str(state_path), framework="np") as file:
-                record = json.loads(file.metadata()["record"])
+                record = parse_json(file.metadata()["record"])
             if isinstance(record, dict):
                 return record
     return None
@@ -97,9 +104,12 @@ def _load_pair(folder: Path, step: int) -> Checkpoint:
     if metadata.get("weights") != of_weights["checksum"]:
         raise CheckpointError(f"{weights_path.name} and {state_path.name} are not a pair; use an earlier checkpoint")
     try:
-        return Checkpoint(weights, state, json.loads(metadata["record"]))
-    except (KeyError, json.JSONDecodeError):
-        raise CheckpointError(f"{state_path} is not a training state; use an earlier checkpoint") from None
+        record = parse_json(metadata["record"])
+    except (KeyError, ValueError):
+        record = None
+    if not isinstance(record, dict):
+        raise CheckpointError(f"{state_path} is not a training state; use an earlier checkpoint")
+    return Checkpoint(weights, state, record)
 
 
 def _paths(folder: Path, step: int) -> tuple[Path, Path]:

@@ -18,12 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from evospike.core.errors import CheckpointError, Interrupted, RunError
-from evospike.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from evospike.training.checkpoint import Checkpoint, discard_leftovers, load_checkpoint, save_checkpoint
 from evospike.training.ema import MovingAverage
 from evospike.training.history import History
 from evospike.training.losses import loss_of
 from evospike.training.memory import saving
 from evospike.training.optimiser import make_optimiser, optimiser_tensors, rate_at, restore_optimiser, set_rate
+from evospike.training.parallel import ALONE, Ranks
 from evospike.training.settings import TrainingSettings
 
 CHECK_EVERY = 20
@@ -79,6 +80,10 @@ class Structure(Protocol):
         """Called at the end of each epoch: numbers for the history."""
         ...
 
+    def changes(self, step: int) -> bool:
+        """Whether another set of weights exists after a step than before."""
+        ...
+
     def settled(self, step: int) -> bool:
         """Whether the network after `step` steps has as many weights as it will end with."""
         ...
@@ -102,7 +107,8 @@ class Trainer:
 
     roles: what each parameter is for (see `make_optimiser`). validate: called in eval mode after each epoch, its
     numbers join the history. structure: what changes which weights exist; None: all always do. folder: where
-    checkpoints go, None for none; an existing checkpoint is continued.
+    checkpoints go, None for none; an existing checkpoint is continued. ranks: the processes that train the network
+    together, each with a `Trainer` of its own that was given the same.
     Raises: Diverged, from `run`.
     """
 
@@ -118,7 +124,9 @@ class Trainer:
         structure: Structure | None = None,
         folder: Path | None = None,
         notify: Callable[[str], None] = lambda line: None,
+        ranks: Ranks = ALONE,
     ) -> None:
+        ranks.require_samples(min(training.batch, len(source)))
         self.net, self.source, self.training, self.folder = net, source, training, folder
         self._validate, self._hooks, self._notify = validate, hooks, notify
         self.optimiser = make_optimiser(net, roles, training)
@@ -127,6 +135,8 @@ class Trainer:
         self.step = 0
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=self._device)
         self._seconds = 0.0
+        self._ranks = ranks
+        self.processes = {ranks.size}
         self._best: dict[str, Tensor] = {}
         self._best_accuracy = 0.0
         self._saved_at = time.monotonic()
@@ -150,11 +160,14 @@ class Trainer:
     def run(self) -> History:
         """Train from the last checkpoint, or from the start, to the end."""
         self._restore()
+        self._ranks.require_same(self.net, self.step)
         try:
-            while self.step < self.total_steps:
-                self._epoch(*divmod(self.step, self.steps_per_epoch))
+            with self._ranks.synchronised(self.net):
+                while self.step < self.total_steps:
+                    self._epoch(*divmod(self.step, self.steps_per_epoch))
         except Interrupted:
             self._save()
+            self._ranks.wait()
             raise
         if self._best:
             self.net.load_state_dict(self._best)
@@ -171,25 +184,24 @@ class Trainer:
         self.net.train()
         for index in range(first, self.steps_per_epoch):
             positions = order[index * self.training.batch : (index + 1) * self.training.batch]
-            self._train_step(*self.source.batch(positions, epoch))
+            own = self._ranks.part(positions)
+            self._train_step(*self.source.batch(own, epoch), len(own) / len(positions))
             self._seconds = time.monotonic() - started
             last = index + 1 == self.steps_per_epoch
             if last:
                 self._finish_epoch(epoch)
             if last or time.monotonic() - self._saved_at > 60 * self.training.checkpoint_minutes:
                 self._save()
-            for hook in self._hooks:
-                hook.after_step(self.step, self.total_steps)
+            with self._ranks.stopping_together():
+                for hook in self._hooks:
+                    hook.after_step(self.step, self.total_steps)
 
-    def _train_step(self, x: Tensor, targets: Tensor) -> None:
+    def _train_step(self, x: Tensor, targets: Tensor, share: float) -> None:
+        """share: of the step's batch, what is given here."""
         set_rate(self.optimiser, rate_at(self.step, self.steps_per_epoch, self.training))
-        half = torch.autocast(x.device.type, torch.bfloat16, enabled=self.training.precision == "bf16")
-        with half, saving(self.training.activations):
-            scores = self.net(x)
-        loss = loss_of(scores.float() if scores.dtype != torch.float64 else scores, targets, self.training)
+        loss = loss_of(class_scores(self.net, x, self.training), targets, self.training)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self._loss_sum += loss.detach()
+        self._loss_sum += self._ranks.backward(loss, share, self.net)
         skipped = self._structure is not None and self._structure.gradients_ready(self.step)
         if self.training.clip > 0:
             nn.utils.clip_grad_norm_(self.net.parameters(), self.training.clip)
@@ -199,21 +211,24 @@ class Trainer:
             self.optimiser.step()
         if self._structure is not None:
             self._structure.updated(self.step)
+            if self._ranks.size > 1 and self._structure.changes(self.step):
+                self._ranks.require_same(self.net, self.step)
         if self.average is not None:
             self.average.update(self.step)
         self.step += 1
 
     def _check_finite(self) -> None:
         if not torch.isfinite(self._loss_sum):
-            raise Diverged(f"the loss is not finite at step {self.step}; lower training.rate or set training.clip")
+            raise Diverged(not_finite("the loss", self.step))
         gradients = [p.grad for p in self.net.parameters() if p.grad is not None]
         if not torch.isfinite(nn.utils.get_total_norm(gradients)):
-            raise Diverged(f"a gradient is not finite at step {self.step}; lower training.rate or set training.clip")
+            raise Diverged(not_finite("a gradient", self.step))
 
     def _finish_epoch(self, epoch: int) -> None:
         self._check_finite()
         if not all(bool(torch.isfinite(p).all()) for p in self.net.parameters()):
-            raise Diverged(f"a parameter is not finite after epoch {epoch}; lower training.rate")
+            raise Diverged(parameter_not_finite(epoch))
+        self._ranks.require_same(self.net, self.step)
         record = {
             "epoch": float(epoch),
             "loss": float(self._loss_sum) / self.steps_per_epoch,
@@ -251,10 +266,10 @@ class Trainer:
     def _check_validation(self, seen: Mapping[str, float]) -> None:
         for name, value in seen.items():
             if not math.isfinite(value):
-                raise Diverged(f"{name} is not finite at step {self.step}; lower training.rate or set training.clip")
+                raise Diverged(not_finite(name, self.step))
 
     def _save(self) -> None:
-        if self.folder is None:
+        if self.folder is None or self._ranks.rank > 0:
             return
         averages = {} if self.average is None else {f"average/{k}": v for k, v in self.average.tensors.items()}
         moments = {f"optimiser/{k}": v for k, v in optimiser_tensors(self.optimiser, self.net).items()}
@@ -264,11 +279,17 @@ class Trainer:
         record: dict[str, Any] = {"step": self.step, "history": self.history.epochs, "seconds": self._seconds}
         if best:
             record["best_accuracy"] = self._best_accuracy
+        if self.processes != {1}:
+            record["processes"] = sorted(self.processes)
         save_checkpoint(self.folder, self.step, Checkpoint(self.net.state_dict(), state, record))
         self._saved_at = time.monotonic()
 
     def _restore(self) -> None:
-        found = load_checkpoint(self.folder) if self.folder is not None else None
+        if self.folder is None:
+            return
+        if self._ranks.rank == 0:
+            discard_leftovers(self.folder)
+        found = load_checkpoint(self.folder)
         if found is None:
             return
         checkpoint, passed_over = found
@@ -294,8 +315,34 @@ class Trainer:
             self._structure.restore(self.step, _part(state, "structure/"))
         self._best = _part(state, "best/")
         self._best_accuracy = float(checkpoint.record.get("best_accuracy", 0.0))
+        self.processes |= set(checkpoint.record.get("processes", [1]))
         self.history.epochs = list(checkpoint.record["history"])
         self._seconds = float(checkpoint.record["seconds"])
+
+
+def class_scores(net: nn.Module, x: Tensor, training: TrainingSettings) -> Tensor:
+    """The forward pass of a training step, in the precision and keeping what the settings say; float32 at least."""
+    half = torch.autocast(x.device.type, torch.bfloat16, enabled=computes_in_half(training, x.device))
+    with half, saving(training.activations):
+        scores: Tensor = net(x)
+    return scores if scores.dtype == torch.float64 else scores.float()
+
+
+def computes_in_half(training: TrainingSettings, device: torch.device) -> bool:
+    """Whether convolutions of a training are to run in bfloat16 on a device."""
+    if training.precision == "auto":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return training.precision == "bf16"
+
+
+def not_finite(what: str, step: int) -> str:
+    """Why a training ends that diverged, seen after so many steps."""
+    return f"{what} is not finite at step {step}; lower training.rate or set training.clip"
+
+
+def parameter_not_finite(epoch: int) -> str:
+    """Why a training ends that diverged, seen in its parameters."""
+    return f"a parameter is not finite after epoch {epoch}; lower training.rate"
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -7,6 +7,8 @@ from typing import Literal
 
 from evospike.core.settings import Settings, require
 
+MOST_EPOCHS, MOST_BATCH = 1_000_000, 1 << 24
+
 Activations = Literal["kept", "bits", "recomputed"]
 
 
@@ -20,7 +22,7 @@ class TrainingSettings(Settings):
     decay three times as fast, methods 3.14). gene_rate: factor on the rate of the shared gene matrix.
     loss: cross-entropy of the `mean` output or `tet` (methods 1.6) with mmd_weight on its second term.
     clip: largest gradient norm, 0 for none. ema: decay of the averaged weights that are kept, 0 for none.
-    precision: `bf16` runs convolutions in bfloat16 (for GPUs). channels_last: memory layout of images.
+    precision: `bf16` runs convolutions in bfloat16, `auto` does so on a GPU that can. channels_last: layout of images.
     keep: final weights are those of the `last` epoch, or of the one that was `best` on the validation split, the first
     of equals and at the final density (ESL's protocol, methods 5.4).
     activations: what the backward pass finds of the forward one, with the same results: all is `kept` (fastest), spikes
@@ -44,7 +46,7 @@ class TrainingSettings(Settings):
     mmd_weight: float = 0.0
     clip: float = 0.0
     ema: float = 0.0
-    precision: Literal["float32", "bf16"] = "float32"
+    precision: Literal["auto", "float32", "bf16"] = "auto"
     channels_last: bool = True
     keep: Literal["last", "best"] = "last"
     activations: Activations = "kept"
@@ -57,6 +59,8 @@ class TrainingSettings(Settings):
     def validate(self) -> None:
         require(self.epochs >= 1, f"'epochs' must be at least 1, given {self.epochs}")
         require(self.batch >= 2, f"'batch' must be at least 2 (batch norm), given {self.batch}")
+        for name, most in (("epochs", MOST_EPOCHS), ("batch", MOST_BATCH)):
+            require(getattr(self, name) <= most, f"'{name}' must be at most {most}, given {getattr(self, name)}")
         require(self.rate > 0, f"'rate' must be positive, given {self.rate}")
         require(0 <= self.final_rate <= 1, f"'final_rate' is a fraction of the rate in [0, 1], given {self.final_rate}")
         require(0 <= self.momentum < 1, f"'momentum' must lie in [0, 1), given {self.momentum}")

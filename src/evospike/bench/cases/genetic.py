@@ -134,7 +134,7 @@ def best_path(circumstances: Circumstances) -> Path:
     """The fused path where something can compile it; not in a quick run, which that could make long."""
     from evospike.neurons.fused import compiler_available
 
-    return "fused" if compiler_available() and not circumstances.quick else "eager"
+    return "fused" if compiler_available(circumstances.device) and not circumstances.quick else "eager"
 
 
 def single_layers(circumstances: Circumstances) -> Iterator[Contestant]:
@@ -232,7 +232,7 @@ CASES: tuple[Case, ...] = (
         "ms",
         "dense",
         resnet19w_steps,
-        repeats=5,
+        repeats=4,
         warmup=1,
         quick=False,
     ),

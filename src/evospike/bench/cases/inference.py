@@ -55,7 +55,7 @@ def entrants(circumstances: Circumstances, *, large: bool = False) -> Iterator[t
     """
     for name, form in OUR_FORMS.items():
         if not (circumstances.quick and form == "compiled"):
-            yield networks.ours(name, "fused"), form
+            yield networks.ours(name, "fused", circumstances.device), form
     yield networks.relu_entrant(), "folded"
     peers, device, quick = circumstances.peers, circumstances.device, circumstances.quick
     for entrant in networks.peer_entrants(
@@ -75,6 +75,7 @@ CASES: tuple[Case, ...] = (
         "ms",
         "evospike training-mode forward",
         vgg_small,
+        repeats=9,
         quick_repeats=3,
     ),
     Case(
@@ -84,7 +85,7 @@ CASES: tuple[Case, ...] = (
         "ms",
         "evospike training-mode forward",
         resnet19,
-        repeats=5,
+        repeats=4,
         warmup=1,
         quick=False,
     ),

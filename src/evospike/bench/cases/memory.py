@@ -55,10 +55,10 @@ def contestants(workload: Workload, circumstances: Circumstances) -> Iterator[Co
 
 def entrants(peers: Mapping[str, Peer | Absent], device: str) -> Iterator[Entrant | Absent]:
     """Whose memory is measured, channels last."""
-    yield networks.ours("evospike eager", "eager")
-    yield networks.ours("evospike fused", "fused")
-    yield networks.ours("evospike, spikes in bits", "fused", activations="bits")
-    yield networks.ours("evospike, blocks recomputed", "fused", activations="recomputed")
+    yield networks.ours("evospike eager", "eager", device)
+    yield networks.ours("evospike fused", "fused", device)
+    yield networks.ours("evospike, spikes in bits", "fused", device, activations="bits")
+    yield networks.ours("evospike, blocks recomputed", "fused", device, activations="recomputed")
     yield networks.relu_entrant()
     yield from networks.peer_entrants(peers, device)
 
@@ -155,7 +155,7 @@ CASES: tuple[Case, ...] = (
         "MB",
         "evospike fused",
         vgg_small,
-        repeats=3,
+        repeats=2,
         warmup=0,
         quick=False,
     ),
@@ -166,7 +166,7 @@ CASES: tuple[Case, ...] = (
         "MB",
         "evospike fused",
         resnet19,
-        repeats=3,
+        repeats=2,
         warmup=0,
         quick=False,
     ),

@@ -81,13 +81,13 @@ def resnet19() -> NetworkSpec:
 
 
 def ours(
-    name: str, path: Path, layout: Layout = "channels-last", activations: Activations = "kept"
+    name: str, path: Path, device: str, layout: Layout = "channels-last", activations: Activations = "kept"
 ) -> Entrant | Absent:
     """Our network; on the fused path it is absent where nothing can compile it."""
-    from evospike.neurons.fused import compiler_available
+    from evospike.neurons.fused import compiler_available, missing_compiler
 
-    if path == "fused" and not compiler_available():
-        return Absent(name, OURS, "no C++ compiler found; install g++ or clang++")
+    if path == "fused" and not compiler_available(device):
+        return Absent(name, OURS, missing_compiler(device))
     return Entrant(name, OURS, layout, path, activations=activations)
 
 

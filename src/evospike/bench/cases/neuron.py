@@ -35,8 +35,8 @@ def contestants(shape: tuple[int, ...], circumstances: Circumstances) -> Iterato
 
 def entrants(circumstances: Circumstances) -> Iterator[Entrant | Absent]:
     """Whose neurons take part."""
-    yield networks.ours("evospike eager", "eager", "contiguous")
-    yield networks.ours("evospike fused", "fused", "contiguous")
+    yield networks.ours("evospike eager", "eager", circumstances.device, "contiguous")
+    yield networks.ours("evospike fused", "fused", circumstances.device, "contiguous")
     yield networks.relu_entrant("relu", "contiguous")
     for entrant in networks.peer_entrants(circumstances.peers, circumstances.device, quick=circumstances.quick):
         yield replace(entrant, layout="contiguous") if isinstance(entrant, Entrant) else entrant

@@ -38,9 +38,9 @@ def contestants(
 
 def entrants(circumstances: Circumstances, *, large: bool = False) -> Iterator[Entrant | Absent]:
     """Who takes part in a training step. large: peers run in one layout."""
-    yield networks.ours("evospike eager", "eager")
-    yield networks.ours("evospike fused", "fused")
-    yield networks.ours("evospike fused, contiguous", "fused", "contiguous")
+    yield networks.ours("evospike eager", "eager", circumstances.device)
+    yield networks.ours("evospike fused", "fused", circumstances.device)
+    yield networks.ours("evospike fused, contiguous", "fused", circumstances.device, "contiguous")
     yield networks.relu_entrant()
     yield networks.relu_entrant("relu, contiguous", "contiguous")
     yield networks.convolutions_entrant()
@@ -60,6 +60,7 @@ CASES: tuple[Case, ...] = (
         "ms",
         "relu",
         vgg_small,
+        repeats=9,
         quick_repeats=3,
     ),
     Case(
@@ -69,7 +70,7 @@ CASES: tuple[Case, ...] = (
         "ms",
         "relu",
         resnet19,
-        repeats=5,
+        repeats=4,
         warmup=1,
         quick=False,
     ),

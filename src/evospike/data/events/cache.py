@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
-import json
 import math
 import os
 import shutil
@@ -25,8 +24,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from evospike.core.errors import DataError
-from evospike.core.files import write_json
+from evospike.core.errors import UNEXPECTED_FORM, DataError
+from evospike.core.files import read_json, write_json
+from evospike.core.limits import require_memory
 from evospike.core.lock import HeldByOther, RunLock
 from evospike.core.progress import tell
 from evospike.core.settings import plain
@@ -133,11 +133,18 @@ def _write_split(
 
 def _framed(name: str, split: EventSplit, first: int, sensor: Sensor, settings: EventSettings) -> Iterator[Frames]:
     """The frames of each part from the first one on, (n, T, 2, H, W), under a bar."""
+    sample = settings.frames * 2 * math.prod(sensor)
+    _require_memory((_AHEAD + 2) * max(split.sizes, default=0) * sample, sensor, settings)
     jobs = (partial(_frames_of, split, part, sensor, settings) for part in range(first, len(split.sizes)))
     with decoding_bar(name, len(split.labels), "recording", sum(split.sizes[:first])) as bar:
         for frames in ahead(jobs, waiting=_AHEAD):
             yield frames
             bar.update(len(frames))
+
+
+def _require_memory(needed: int, sensor: Sensor, settings: EventSettings) -> None:
+    what = f"framing {settings.frames} frames of {sensor[1]}x{sensor[0]} pixels"
+    require_memory(needed, what, "lower events.frames, or leave out recordings", DataError)
 
 
 def _frames_of(split: EventSplit, part: int, sensor: Sensor, settings: EventSettings) -> Frames:
@@ -204,12 +211,13 @@ class _SplitFile:
     def _resumed(self) -> tuple[int, hashlib.blake2b]:
         """The parts that the record speaks of and their hash, where the file holds just those; else none."""
         try:
-            record = json.loads(self._record.read_text(encoding="utf-8"))
+            record = read_json(self._record)
             parts = record["parts"]
-            hasher = self._hash_of(parts)
-            if parts in range(len(self._split.sizes) + 1) and hasher.hexdigest() == record["digest"]:
-                return parts, hasher
-        except (OSError, ValueError, KeyError, TypeError):
+            if type(parts) is int and 0 <= parts <= len(self._split.sizes):
+                hasher = self._hash_of(parts)
+                if hasher.hexdigest() == record["digest"]:
+                    return parts, hasher
+        except (OSError, *UNEXPECTED_FORM):
             pass  # no record, or not ours
         return 0, content_hash(self._split.labels, self.shape[1:])
 
@@ -238,6 +246,7 @@ def _in_memory(found: FoundEvents, settings: EventSettings, error: OSError) -> S
 
 def _held(name: str, split: EventSplit, source: EventSource, settings: EventSettings) -> StoredSplit:
     sample: Shape = (settings.frames, 2, *source.sensor)
+    _require_memory(len(split.labels) * math.prod(sample), source.sensor, settings)
     images = np.empty((len(split.labels), *sample), dtype=np.uint8)
     hasher, done = content_hash(split.labels, sample), 0
     for frames in _framed(name, split, 0, source.sensor, settings):

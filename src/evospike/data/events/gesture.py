@@ -7,6 +7,7 @@ trials_to_train.txt and trials_to_test.txt list recordings, `userNN_LIGHT.aedat`
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from evospike.core.errors import DataError
+from evospike.core.text import shown
 from evospike.data.events.aedat import DVS128, polarity_events
 from evospike.data.events.recording import Recording, checked, read_bytes
 from evospike.data.events.source import EventSource, EventSplit, FoundEvents, files_digest
@@ -80,12 +82,12 @@ def _trials(folder: Path, name: str) -> list[Trial]:
 def _trial(folder: Path, entry: str, path: Path) -> Trial:
     if "/" in entry or "\\" in entry or not entry.endswith(".aedat"):
         raise DataError(
-            f"{path} lists {entry!r}, expected names as in user01_lab.aedat; unpack DvsGesture.tar.gz again"
+            f"{path} lists {entry[:80]!r}, expected names as in user01_lab.aedat; unpack DvsGesture.tar.gz again"
         )
     trial = Trial(folder / entry, folder / f"{entry.removesuffix('.aedat')}_labels.csv")
     for file in (trial.events, trial.labels):
-        if not file.is_file():
-            raise DataError(f"{path} lists {entry}, but there is no {file}; unpack DvsGesture.tar.gz again")
+        if not os.path.isfile(file):  # never raises, whatever the name holds
+            raise DataError(f"{path} lists {entry[:80]}, but there is no {file!s:.300}; unpack DvsGesture.tar.gz again")
     return trial
 
 
@@ -135,9 +137,9 @@ def _interval(line: str, where: str) -> Interval:
     except ValueError:
         raise DataError(f"{where} is {line[:80]!r}, expected class, start and end as whole numbers") from None
     if not 1 <= name <= len(CLASSES):
-        raise DataError(f"{where} has class {name}, expected 1 to {len(CLASSES)}")
+        raise DataError(f"{where} has class {shown(name)}, expected 1 to {len(CLASSES)}")
     if not 0 <= start < stop < _LATEST:
-        raise DataError(f"{where} goes from {start} to {stop} us, expected an end after the start")
+        raise DataError(f"{where} goes from {shown(start)} to {shown(stop)} us, expected an end after the start")
     return Interval(name - 1, start, stop)
 
 

@@ -10,8 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evospike.core.errors import DataError, ShapeError
+from evospike.core.limits import require_memory
 
 Whole = NDArray[np.integer[Any]]
+_BYTES_PER_BYTE = 16
+"""Bytes held at once for each byte of a file of events, at most: N-MNIST has 5 an event, and five numbers of 64 bits
+are made of them."""
+
 Sensor = tuple[int, int]
 """Height and width in pixels."""
 
@@ -79,9 +84,11 @@ def _check_time(t: NDArray[np.int64], where: str) -> None:
 def read_bytes(path: Path) -> bytes:
     """What a file holds.
 
-    Raises: DataError when it cannot be read.
+    Raises: DataError when it cannot be read, or its recording would not fit into memory.
     """
     try:
+        size = path.stat().st_size
+        require_memory(_BYTES_PER_BYTE * size, f"reading {path}", "cut the recording into parts", DataError)
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {path} ({error.strerror or error}); check the file") from None

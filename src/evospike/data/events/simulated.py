@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from evospike.core.errors import DataError
+from evospike.core.limits import require_memory
 from evospike.core.settings import plain
 from evospike.data.cache import StoredSet, StoredSplit
 from evospike.data.events.recording import Recording, checked
@@ -19,6 +20,9 @@ from evospike.data.source import TEST, TRAIN
 
 SEED = 0
 """Of the simulator; the recordings are part of the data set and do not change with a run's seed."""
+
+_BYTES_PER_EVENT = 25
+"""Image, pixel and time of 64 bits, polarity."""
 
 _VERSION = 1  # of what the simulator makes; a change makes caches anew
 
@@ -35,6 +39,9 @@ def find_simulated(
 
 
 def _open(name: str, images: Callable[[], StoredSet], settings: SimulatorSettings) -> EventSource:
+    recorded = PART * _BYTES_PER_EVENT * round(settings.noise_hz * settings.loops * settings.loop_ms / 1000)
+    needed = recorded * settings.sensor**2 + 4 * settings.samples * settings.sensor**2
+    require_memory(needed, f"simulating '{name}'", "lower simulator.noise_hz, loops or sensor", DataError)
     stored = images()
     training = stored.splits[TRAIN]()
     splits = {TRAIN: _filmed(training, 0, name, settings)}

@@ -11,11 +11,15 @@ Payload = dict[str, Any]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one payload: a value, or one line saying what went wrong; attempts counts the starts."""
+    """What became of one payload: a value, or one line saying what went wrong.
+
+    attempts: how often it was started. timed_out: it was ended because it took too long; it is not tried again.
+    """
 
     value: Any
     error: str | None = None
     attempts: int = 1
+    timed_out: bool = False
 
 
 class Executor(Protocol):

@@ -3,7 +3,7 @@
 Each worker is a fresh interpreter with its own process group: Ctrl-C reaches the driver alone, and the number
 of threads is set in the environment before NumPy or torch is imported. A worker that dies is replaced; the
 payload it held runs once more, alone, after the others, since memory that ran out among many may suffice for
-one.
+one. A payload that takes longer than the limit is ended with its worker and not tried again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from evospike.evolution.executors.base import Outcome, Payload
 
 _POLL_S = 0.1
 _MOST_FAILED_STARTS = 3
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 _BOOTSTRAP = "from evospike.evolution.executors.worker import main; main()"
 
 Message = tuple[Any, ...]
@@ -58,6 +58,7 @@ class LocalExecutor:
               value.
     context:  what every call needs.
     on_change: told of all workers whenever one begins or ends something; must not take long.
+    limit_s:  seconds that a payload may take, from handing it over to its value; 0: as many as it likes.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class LocalExecutor:
         function: str,
         context: Mapping[str, Any],
         on_change: Callable[[Sequence[WorkerState]], None] = lambda states: None,
+        limit_s: float = 0.0,
     ) -> None:
         if workers < 1 or threads < 1:
             raise SettingsError(f"workers={workers}, threads={threads}; give 1 or more of both")
@@ -80,6 +82,7 @@ class LocalExecutor:
         self._inbox: Inbox = queue.SimpleQueue()
         self._failed_starts = 0
         self._on_change = on_change
+        self._limit_s = limit_s
 
     def __enter__(self) -> LocalExecutor:
         return self
@@ -113,6 +116,7 @@ class LocalExecutor:
         try:
             while waiting or alone or self._busy():
                 self._hand_out(payloads, waiting, alone)
+                yield from self._end_overdue()
                 message = self._next_message(check)
                 if message is None:
                     continue
@@ -202,6 +206,14 @@ class LocalExecutor:
             return None
         return task, Outcome(None, f"worker died twice ({how})", worker.attempt)
 
+    def _end_overdue(self) -> Iterator[tuple[int, Outcome]]:
+        """End the workers whose payloads take too long, and give these up."""
+        for worker in self._busy() if self._limit_s else ():
+            task = worker.task
+            if task is not None and worker.seconds_at_work() > self._limit_s:
+                self._discard(worker)
+                yield task, Outcome(None, f"not done after {self._limit_s:g} s", worker.attempt, timed_out=True)
+
     def _discard(self, worker: _Worker) -> str:
         self._workers.remove(worker)
         self._tell()
@@ -226,6 +238,7 @@ class _Worker:
         self.attempt = 0
         self._payload: Payload | None = None
         self._since = time.time()
+        self._given = 0.0
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", _BOOTSTRAP, str(os.getpid())],
             stdin=subprocess.PIPE,
@@ -240,12 +253,16 @@ class _Worker:
     def give(self, index: int, payload: Payload, attempt: int) -> None:
         """Hand over one payload."""
         self.task, self.attempt = index, attempt
-        self._payload, self._since = payload, time.time()
+        self._payload, self._since, self._given = payload, time.time(), time.monotonic()
         self._send((index, payload))
 
     def rest(self) -> None:
         """Its payload is done."""
         self.task, self._payload, self._since = None, None, time.time()
+
+    def seconds_at_work(self) -> float:
+        """How long it has had its payload."""
+        return time.monotonic() - self._given
 
     def state(self) -> WorkerState:
         return WorkerState(self._process.pid, self.ready, self._payload, self.attempt, self._since)
@@ -292,7 +309,7 @@ class _Worker:
 def _environment(threads: int) -> dict[str, str]:
     """The driver's environment with its import path and the worker's number of threads."""
     path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
-    return {**os.environ, "PYTHONPATH": path, **dict.fromkeys(_THREAD_VARIABLES, str(threads))}
+    return {**os.environ, "PYTHONPATH": path, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
 
 
 def _own_group() -> dict[str, Any]:

@@ -42,7 +42,7 @@ def main() -> None:
     _send(replies, ("ready", None))
     while (task := tasks.get()) is not None:
         number, payload = task
-        _send(replies, ("done", number, *_call(function, payload, context)))
+        _send(replies, ("done", number, *call(function, payload, context)))
 
 
 def load_function(name: str) -> Callable[[Any, dict[str, Any]], Any]:
@@ -58,7 +58,7 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _call(
+def call(
     function: Callable[[Any, dict[str, Any]], Any], payload: Any, context: dict[str, Any]
 ) -> tuple[Any, str | None]:
     """(value, None) or (None, error); the value is pickled here, so that one that cannot travel is an error

@@ -12,6 +12,7 @@ from typing import Any
 
 from evospike.core.errors import RunError, SettingsError
 from evospike.jobs.folder import RunFolder, open_run
+from evospike.jobs.folder import reading as reading_any
 from evospike.report.compare.quantities import Quantity, Value, cost, energy, percentage
 from evospike.report.evaluation.facts import ENERGY, EvaluatedArm, Robustness, model_title
 from evospike.report.facts import DataFacts, reading
@@ -128,6 +129,11 @@ def gather_comparison(paths: Sequence[Path]) -> Comparison:
     folders = [open_run(path) for path in _distinct(paths)]
     for folder in folders:
         _require_trained(folder)
+    with reading_any("a result of these runs"):
+        return _compared(folders)
+
+
+def _compared(folders: Sequence[RunFolder]) -> Comparison:
     everything = list(map(_gathered, folders))
     for facts, folder in zip(everything, folders, strict=True):
         _require_alike(folder, facts, folders[0], everything[0])

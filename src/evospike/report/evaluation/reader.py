@@ -8,7 +8,7 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
-from evospike.core.errors import RunError
+from evospike.core.errors import UNEXPECTED_FORM, RunError
 from evospike.core.statistics import half_interval
 from evospike.jobs.evaluation_document import FILE, stored_evaluation
 from evospike.jobs.folder import RunFolder
@@ -41,7 +41,7 @@ def read_evaluation(run: RunFolder) -> tuple[Evaluation | None, bool]:
         return None, (run.path / FILE).is_file()
     try:
         return _evaluation(document), False
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except UNEXPECTED_FORM as error:
         raise RunError(
             f"{run.path / FILE} has an unexpected form ({type(error).__name__}: {error}); "
             f"the file was altered, write it anew: evospike evaluate {run.path}"

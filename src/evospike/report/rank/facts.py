@@ -10,7 +10,7 @@ from evospike.evolution.population import Candidate
 from evospike.evolution.store import Store
 from evospike.jobs.folder import RunFolder
 from evospike.report.facts import RunFacts, data_facts, reading
-from evospike.report.search.facts import read_generations, term_of
+from evospike.report.search.facts import failures_of, read_generations, term_of
 
 ACCURACY = "accuracy"
 
@@ -58,6 +58,11 @@ class RankFacts(RunFacts):
     def usable(self) -> list[Candidate]:
         """Architectures with an accuracy that counts."""
         return [one for one in self.architectures if one.score.ok and term_of(one, ACCURACY) is not None]
+
+    @property
+    def failures(self) -> str:
+        """How many architectures gave no usable score, by status, in words; empty when all did."""
+        return failures_of(self.architectures)
 
     @property
     def controls(self) -> list[str]:

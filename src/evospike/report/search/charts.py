@@ -59,9 +59,10 @@ def scores_chart(facts: SearchFacts) -> Chart | None:
         _crosses(points),
         _ring(points, facts),
     ]
+    kinds = f" ({facts.failures})" if facts.failed else ""
     summary = (
         f"{_whose(facts)}Score of {len(facts.candidates)} candidates by generation, {facts.failed} without a usable "
-        f"score. {journey('Best', best)} {journey('Median', medians)}"
+        f"score{kinds}. {journey('Best', best)} {journey('Median', medians)}"
     )
     axes = {"xaxis": count_axis("generation", numbers), "yaxis": axis_of(TITLES["score"])}
     return Chart("scores", summary, _shown(data), plain_layout(380, **axes))

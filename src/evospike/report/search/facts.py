@@ -11,6 +11,7 @@ from typing import Any
 from evospike.core.errors import RunError
 from evospike.core.files import canonical_json
 from evospike.data.known import known_facts
+from evospike.evolution.failures import count_failures, failures_in_words
 from evospike.evolution.ledger import WINNER
 from evospike.evolution.population import Candidate
 from evospike.evolution.settings import MAXIMISED
@@ -37,6 +38,11 @@ class SearchGeneration:
     def failed(self) -> int:
         """How many gave no usable score."""
         return sum(not candidate.score.ok for candidate in self.candidates)
+
+    @property
+    def failures(self) -> str:
+        """The same by status, in words."""
+        return failures_of(self.candidates)
 
     def measured(self, name: str) -> list[float]:
         """A term of the usable candidates."""
@@ -107,6 +113,11 @@ class SearchFacts(RunFacts):
     def failed(self) -> int:
         return sum(generation.failed for generation in self.generations)
 
+    @property
+    def failures(self) -> str:
+        """How many candidates gave no usable score, by status, in words; empty when all did."""
+        return failures_of(self.candidates)
+
 
 def gather_search(run: RunFolder) -> SearchFacts:
     """Read a run folder. Raises: RunError, StoreError, SettingsError naming the file that was altered."""
@@ -134,6 +145,11 @@ def gather_search(run: RunFolder) -> SearchFacts:
         genome,
         image_side(recipe),
     )
+
+
+def failures_of(candidates: Sequence[Candidate]) -> str:
+    """How many scores are not usable, by status, in words; empty when all are."""
+    return failures_in_words(count_failures(candidate.score.status for candidate in candidates))
 
 
 def plane_objectives(recipe: Recipe) -> tuple[str, ...]:

@@ -174,9 +174,9 @@ def _hover(candidate: Candidate) -> str:
 def _candidates_summary(history: History) -> str:
     candidates = history.candidates
     failed = sum(not candidate.ok for candidate in candidates)
-    lines = [
-        f"{len(candidates)} candidates of {len(history.generations)} generations, {failed} without a usable score."
-    ]
+    kinds = f" ({history.failures})" if failed else ""
+    of = f"{len(candidates)} candidates of {len(history.generations)} generations"
+    lines = [f"{of}, {failed} without a usable score{kinds}."]
     if history.winner is not None:
         where = ", ".join(f"{label} {value:.3g}" for label, value in history.winner.values.items())
         lines.append(f"The winner has {where}.")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 from evospike.core.errors import RunError
+from evospike.evolution.failures import count_failures, failures_in_words
 from evospike.evolution.fitness import LOSS_TERMS, TermWeights, fitness, loss_spread, ranks, term_weights
 from evospike.evolution.records import Genotype, Score
 from evospike.evolution.settings import EvolutionSettings
@@ -64,6 +65,11 @@ class Generation:
         return sum(not candidate.ok for candidate in self.candidates)
 
     @property
+    def failures(self) -> str:
+        """The same by status, in words."""
+        return _failures(self.candidates)
+
+    @property
     def losses(self) -> list[float]:
         return self.measured(self.loss_term)
 
@@ -111,6 +117,11 @@ class History:
     def candidates(self) -> list[Candidate]:
         return [candidate for generation in self.generations for candidate in generation.candidates]
 
+    @property
+    def failures(self) -> str:
+        """How many candidates gave no usable score, by status, in words; empty when all did."""
+        return _failures(self.candidates)
+
 
 def read_history(run: RunFolder, settings: EvolutionSettings) -> History | None:
     """The evolution of a run, None when it has none yet. Raises: StoreError, RunError for a record that was altered."""
@@ -155,6 +166,10 @@ def _generations(
         )
         result.append(Generation(number, len(genotypes), candidates, weights, LOSS_TERMS[settings.loss_from]))
     return tuple(result)
+
+
+def _failures(candidates: Sequence[Candidate]) -> str:
+    return failures_in_words(count_failures(candidate.status for candidate in candidates))
 
 
 def _candidate(item: Recorded, value: float | None, place: int, usable: int) -> Candidate:

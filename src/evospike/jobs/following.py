@@ -1,0 +1,100 @@
+"""What every process but the first does of a run that several processes train: its part of each final training.
+
+The first one conducts the run as it would by itself and tells the others where the run is and what is trained next. The
+others write nothing, and say something only about what the first one cannot know.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from types import FrameType
+from typing import Any
+
+from evospike.core.errors import DataError, EvospikeError, Interrupted, RunError, SettingsError
+from evospike.core.launch import Launch
+from evospike.core.progress import tell
+from evospike.core.settings import differences
+from evospike.core.stopping import Stop
+from evospike.jobs.final import train_arm
+from evospike.jobs.finals import StopWhenAsked
+from evospike.jobs.folder import RunFolder, open_run
+from evospike.jobs.plan import Plan
+from evospike.jobs.workshop import Workshop
+from evospike.layers.synchronised import PeerLost
+from evospike.training.loop import Diverged
+from evospike.training.parallel import Ranks, joined
+
+REFUSED = 2
+"""Exit code where the run cannot go on."""
+
+
+def lead(shop: Workshop, run: RunFolder, ranks: Ranks) -> Workshop:
+    """Of the first process: call the others to a run; gives its workshop on the device of this process."""
+    ranks.tell({"run": str(run.path.absolute())})
+    return _placed(shop, ranks)
+
+
+def follow(launch: Launch) -> int:
+    """Of every other process: do its part until the first one has no more; gives the exit code."""
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_DFL)  # nothing is lost with this process; within a training see below
+    try:
+        with joined(launch) as ranks:
+            called = _heard(ranks)
+            if called is not None:
+                _take_part(open_run(called["run"]), ranks)
+    except Interrupted as stopped:
+        return 128 + stopped.signum
+    except (Diverged, SettingsError, _FirstIsGone):
+        return REFUSED  # the first one says why
+    except EvospikeError as error:
+        tell(f"process {launch.rank} of {launch.size}: {error}")
+        return REFUSED
+    return 0
+
+
+class _FirstIsGone(RunError):
+    """The first process ended outside a training."""
+
+
+def _take_part(run: RunFolder, ranks: Ranks) -> None:
+    recorded = run.read("plan.json")
+    if recorded is None:
+        raise RunError(f"'{run.path}' has no plan.json here; all machines of a training have to see the run folder")
+    plan = Plan.from_plain(recorded)
+    shop = _placed(Workshop.open(run.recipe, plan), ranks)
+    if changed := differences(plan.data, shop.task.digests()):
+        raise DataError(f"the data on this machine are not those of the run ({'; '.join(changed)}); copy them here")
+    while (job := _heard(ranks)) is not None:
+        with _noticing_signals() as stop:
+            train_arm(shop, run, job["arm"], job["repeat"], None, hooks=[StopWhenAsked(stop)], ranks=ranks)
+
+
+def _placed(shop: Workshop, ranks: Ranks) -> Workshop:
+    return replace(shop, plan=replace(shop.plan, device=ranks.compute_on(shop.plan.device)))
+
+
+def _heard(ranks: Ranks) -> dict[str, Any] | None:
+    try:
+        return ranks.hear()
+    except PeerLost as error:
+        raise _FirstIsGone(str(error)) from None
+
+
+@contextmanager
+def _noticing_signals() -> Iterator[Stop]:
+    """Inside, a signal sets the Stop, so that all processes stop after the same step."""
+    stop = Stop()
+
+    def notice(signum: int, frame: FrameType | None) -> None:
+        stop.signum = signum
+
+    before = {signum: signal.signal(signum, notice) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
