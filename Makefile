@@ -37,9 +37,10 @@ bench: $(VENV)/test.stamp
 	$(BIN)/evospike bench --force -o benchmarks/results/speed.json
 	$(BIN)/python benchmarks/write_speed.py benchmarks/results/speed.json
 
-# Twenty kills at random moments of evolution and final training; prints the figures.
+# The whole list of survival and hostile input at full length; prints the figures and writes the page that shows them.
 soak: $(VENV)/test.stamp
-	$(BIN)/python benchmarks/soak_kill.py --kills 20
+	$(BIN)/pytest tests/survival tests/hostile -n 2 --dist worksteal --soak --soak-figures benchmarks/results/soak.json
+	$(BIN)/python benchmarks/write_soak.py benchmarks/results/soak.json
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
