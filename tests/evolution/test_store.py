@@ -104,6 +104,36 @@ def test_renamed_rows_and_other_types_are_named(path: Path, statement: str) -> N
         store.generations()
 
 
+@pytest.mark.parametrize("way", [Store.open, Store.view])
+def test_a_row_that_became_of_another_kind_is_not_overlooked(path: Path, way) -> None:
+    """One flipped bit hides a score from whoever asks for scores."""
+    alter(path, "UPDATE records SET kind = 'rcore' WHERE name = 'candidate/0000/0001'")
+    with way(path) as store, pytest.raises(StoreError, match="checksum of rcore 'candidate/0000/0001'"):
+        store.scores()
+
+
+@pytest.mark.parametrize("lost", ["records", "sqlite_autoindex_records_1"])
+def test_a_row_that_only_the_index_or_only_the_table_has_is_missed(path: Path, lost: str) -> None:
+    cut_last_row(path, lost)
+    with pytest.raises(StoreError, match=r"damaged \([A-Z]"):
+        read_all(path)
+    with Store.view(path) as store, pytest.raises(StoreError, match=r"damaged \(.* records can be read\)"):
+        store.scores()
+
+
+def cut_last_row(path: Path, name: str) -> None:
+    """Lower the number of cells of a page, at offset 3 of its header, as damage may: its last row is then not there."""
+    with closing(sqlite3.connect(path)) as connection:
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+        (root,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (name,)).fetchone()
+    data = bytearray(path.read_bytes())
+    place = size * (root - 1) + 3
+    cells = int.from_bytes(data[place : place + 2], "big")
+    assert cells == 4
+    data[place : place + 2] = (cells - 1).to_bytes(2, "big")
+    path.write_bytes(data)
+
+
 def test_a_missing_generation_is_named(path: Path) -> None:
     with Store.open(path) as store:
         store.record_generation(2, GENOTYPES)

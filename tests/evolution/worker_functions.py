@@ -76,3 +76,24 @@ def bowl_score(payload: Values, context: Values) -> Values:
     loss = (x + 1.5) ** 2 + (y + 0.5) ** 2
     terms = {"loss": loss, "validation_loss": loss, "temporal": -x, "entropy": -y}
     return {"status": "ok", "terms": terms, "seconds": time.perf_counter()}
+
+
+def facts(context: Values) -> dict[str, str]:
+    return {"colour": context["colour"], "pid": str(os.getpid())}
+
+
+def in_place(payload: Values, context: Values) -> Values:
+    numbers = context["numbers"]
+    return {"sum": int(numbers.sum()), "writeable": numbers.flags.writeable}
+
+
+def hold(payload: Values, context: Values) -> int:
+    """Returns once the file `go` is there."""
+    while not (Path(context["folder"]) / "go").exists():
+        time.sleep(0.02)
+    return int(payload["x"])
+
+
+def any_of(payload: Values, context: Values) -> Any:
+    """The function that the payload names, so that one worker can serve many tests."""
+    return globals()[payload["function"]](payload, context)

@@ -189,9 +189,9 @@ def test_a_full_disk_costs_no_work_that_was_saved(
     assert conduct(run, recipe, quiet=True)["digest"] == result["digest"]
 
 
-def test_only_the_number_of_workers_may_change(tiny) -> None:
+def test_only_the_number_of_workers_and_the_time_limit_may_change(tiny) -> None:
     base = tiny().to_plain()
-    assert permitted_changes(base, tiny("run.workers=4").to_plain()) == []
+    assert permitted_changes(base, tiny("run.workers=4", "run.candidate_minutes=2.5").to_plain()) == []
     assert permitted_changes(base, tiny("run.seed=1", "encoding.genes=5", "run.workers=2").to_plain()) == [
         "encoding.genes: 4 -> 5",
         "run.seed: 0 -> 1",

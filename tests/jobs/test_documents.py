@@ -27,6 +27,9 @@ NAMED = {
 }
 """Objects whose keys are names, and the word that stands for them."""
 
+COUNTS = {"failures"}
+"""Objects that hold a count for each of some names, often for none; described as one key."""
+
 ARMS = ("final.arms=['genetic','dense']", "final.seeds=2", "training.epochs=1", "encoding.kind=edge")
 
 
@@ -39,7 +42,7 @@ def described(title: str) -> list[str]:
 
 def keys_of(value: Any, where: str = "") -> Iterator[str]:
     """The keys of everything in a document that holds no further object; an object that may be null is one too."""
-    if isinstance(value, Mapping) and value:
+    if isinstance(value, Mapping) and value and where not in COUNTS:
         for key, inner in value.items():
             name = NAMED.get(where, key)
             yield from keys_of(inner, f"{where}.{name}" if where else name)

@@ -17,7 +17,7 @@ from evospike.jobs.settings import FinalSettings
 @pytest.fixture
 def compiler(monkeypatch: pytest.MonkeyPatch):
     def there(answer: bool) -> None:
-        monkeypatch.setattr(plan_module, "compiler_available", lambda: answer)
+        monkeypatch.setattr(plan_module, "compiler_available", lambda device: answer)
 
     return there
 
@@ -43,7 +43,7 @@ def test_without_a_compiler_neurons_run_eagerly_with_one_notice(compiler, capsys
     assert choose_path(wanted, 1e6) == "eager"
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == "notice: no C++ compiler found, neurons run eagerly; install g++ or clang++ for the fused path\n"
+    assert err == "notice: no C++ compiler found; install g++ or clang++ for the fused path; neurons run eagerly\n"
 
 
 def test_a_short_job_asks_for_no_compiler(compiler, capsys) -> None:

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from evospike.core.errors import SettingsError
+from evospike.core.limits import MOST_SETTINGS_BYTES
 from evospike.genetic.encode import encode_with
 from evospike.jobs.attempt import attempt
 from evospike.jobs.inspection import dry_run, inspect_recipe, spec_of
-from evospike.jobs.recipe import MOST_BYTES, read_recipe, recipe_from_plain, shipped_recipes
+from evospike.jobs.recipe import read_recipe, recipe_from_plain, shipped_recipes
 from evospike.jobs.workshop import parameter_count
 from evospike.models.build import build
 
@@ -110,8 +111,9 @@ def test_unknown_missing_and_huge_recipes(write, tmp_path: Path) -> None:
         SettingsError, match=r"no recipe file at '.*nothing.toml'; give a path to a TOML file, or one of"
     ):
         read_recipe(str(tmp_path / "nothing.toml"))
-    huge = write("#" * (MOST_BYTES + 1))
-    with pytest.raises(SettingsError, match=f"has {MOST_BYTES + 1} bytes; a recipe has at most {MOST_BYTES}"):
+    huge = write("#" * (MOST_SETTINGS_BYTES + 1))
+    message = f"has {MOST_SETTINGS_BYTES + 1} bytes; a recipe has at most {MOST_SETTINGS_BYTES}"
+    with pytest.raises(SettingsError, match=message):
         read_recipe(huge)
     Path(huge).write_bytes(b"name = '\xff'")
     with pytest.raises(SettingsError, match=r"cannot read recipe"):

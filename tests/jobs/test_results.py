@@ -37,7 +37,7 @@ FINALS = [
     for arm, accuracies in {"genetic": (0.8, 0.9, 0.7), "dense": (0.85, 0.95, 0.9)}.items()
     for repeat, accuracy in enumerate(accuracies)
 ]
-STUDY = {"winner": {"spreads": {"genes": 1.0}}, "history_digest": "ab"}
+STUDY = {"winner": {"spreads": {"genes": 1.0}}, "failures": {"silent": 1}, "history_digest": "ab"}
 
 
 @pytest.fixture
@@ -96,6 +96,14 @@ def test_one_seed_has_no_spread(tiny) -> None:
     assert (found["test_accuracy"], found["test_accuracy_std"], found["interval"]) == (0.8, None, None)
     assert [seed["weights"] for seed in found["seeds"]] == ["genetic0"]
     assert [arm["std"] for arm in found["arms"]] == [None, None]
+
+
+def test_scores_that_are_not_usable_are_counted(document) -> None:
+    found = document(study={**STUDY, "failures": {"diverged": 1, "timeout": 2}})
+    assert found["failures"] == {"diverged": 1, "timeout": 2}
+    assert describe(found).splitlines()[-1] == "scores that are not usable: 1 diverged, 2 timeout"
+    assert "not usable" not in describe(document(study={**STUDY, "failures": {}}))
+    assert "failures" not in document(study=None)
 
 
 def test_the_digest_depends_on_history_and_weights_only(document) -> None:
