@@ -350,7 +350,7 @@ def test_a_quick_run_leaves_out_what_is_compiled_and_a_layout_of_peers(tmp_path:
 
 
 def test_without_a_compiler_the_fused_path_is_absent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("evospike.neurons.fused.compiler_available", lambda: False)
+    monkeypatch.setattr("evospike.neurons.fused.compiler_available", lambda device: False)
     found = list(training.entrants(circumstances(tmp_path)))
     absent = [one for one in found if isinstance(one, Absent) and one.by == OURS]
     assert [one.name for one in absent] == ["evospike fused", "evospike fused, contiguous"]

@@ -298,7 +298,7 @@ def layers_of(network: Network) -> list[Tensor]:
 
 
 def test_without_a_compiler_it_runs_eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evospike.models.inference.compiler_available", lambda: False)
+    monkeypatch.setattr("evospike.models.inference.compiler_available", lambda device: False)
     network = trained(small8((1, 8, 8), 3, channels=(4, 4)), steps=2)
     fast, x = InferenceNetwork(network, path="fused", compiled=True), draw(2, 1, 8, 8)
     assert not fast.compiled

@@ -121,3 +121,12 @@ def test_a_missing_compiler_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not fused.compiler_available()
     monkeypatch.setattr(fused.shutil, "which", lambda name: f"/bin/{name}" if name == "clang++" else None)
     assert fused.compiler_available()
+
+
+def test_a_cuda_device_wants_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused.shutil, "which", lambda name: None)
+    for found in (None, object()):
+        monkeypatch.setattr(fused.importlib.util, "find_spec", lambda name, found=found: found)
+        assert fused.compiler_available("cuda:0") == (found is not None)
+    assert "triton" in fused.missing_compiler("cuda:0")
+    assert "g++" in fused.missing_compiler("cpu")

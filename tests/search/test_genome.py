@@ -147,8 +147,8 @@ def drop(*path: str | int) -> Edit:
         (put("adjacency", 0, 0, value=2), "genome: 'adjacency' holds 0 and 1, given 2"),
         (put("motifs", 0, "name", value="FE"), "genome: motif 'FE' is defined already; give it a name of its own"),
         (put("motifs", value=[]), "genome: cells[2]: unknown motif 'own'; known: FBI, FE, FI, LI, MI, empty"),
-        (put("format", value=2), "genome has format 2; this release reads format 1"),
-        (drop("format"), "genome has format None; this release reads format 1"),
+        (put("format", value=2), "genome has format 2; this release reads format 1, use the release that wrote it"),
+        (drop("format"), "genome has format None; this release reads format 1, use the release that wrote it"),
     ],
 )
 def test_slips_of_a_hand(edit: Edit, message: str) -> None:

@@ -234,7 +234,7 @@ def test_no_toml_and_no_file(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"^no motif file at '.*none.toml'; give the path"):
         read_motifs(tmp_path / "none.toml")
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(SettingsError, match=r"^motif file '.*binary.toml': 'utf-8' codec"):
+    with pytest.raises(SettingsError, match=r"^cannot read motif '.*binary.toml': 'utf-8' codec"):
         read_motifs(tmp_path / "binary.toml")
 
 

@@ -12,7 +12,7 @@ import torch
 
 from evospike.core.errors import CheckpointError, Interrupted
 from evospike.training.history import without_times
-from evospike.training.loop import Diverged, Trainer
+from evospike.training.loop import Diverged, Trainer, computes_in_half
 from evospike.training.optimiser import rate_at
 
 MODES = [("adamw", 0.0), ("adamw", 0.9), ("sgd", 0.0), ("sgd", 0.9)]
@@ -158,9 +158,9 @@ def test_the_history_has_the_mean_loss_and_the_last_rate_of_each_epoch(trainer, 
     losses: list[float] = []
     original = made._train_step
 
-    def spy(x, y) -> None:
+    def spy(*batch) -> None:
         before = float(made._loss_sum)
-        original(x, y)
+        original(*batch)
         losses.append(float(made._loss_sum) - before)
 
     made._train_step = spy
@@ -382,3 +382,20 @@ def test_a_structures_state_is_part_of_the_checkpoint(structured, tmp_path: Path
     resumed, recorder = structured(tmp_path)
     resumed.run()
     assert recorder.calls[:3] == [("begin", [], 3, 2), ("restore", 3, ["calls"]), ("ready", 3)]
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "supported", "half"),
+    [
+        ("auto", "cpu", True, False),
+        ("auto", "cuda", True, True),
+        ("auto", "cuda", False, False),
+        ("bf16", "cpu", False, True),
+        ("float32", "cuda", True, False),
+    ],
+)
+def test_a_gpu_that_can_computes_in_half_precision(
+    settings, monkeypatch: pytest.MonkeyPatch, precision: str, device: str, supported: bool, half: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported)
+    assert computes_in_half(settings(precision=precision), torch.device(device)) == half
