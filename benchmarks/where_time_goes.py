@@ -13,9 +13,11 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from evospike.bench.cases import networks
+from evospike.bench.cases.genetic import STORED, make_network
 from evospike.bench.cases.networks import Entrant, Workload
-from evospike.bench.cases.running import forward_pass, training_step
+from evospike.bench.cases.running import forward_pass, training_step, training_step_of
 from evospike.core.allocator import keep_freed_memory
+from evospike.models.presets import resnet19w
 from measuring import write_result
 
 KINDS = {
@@ -55,7 +57,7 @@ def shares(run: Callable[[], object], repeats: int) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=32, help="of VGG-small; ResNet-19w has a quarter of it")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--output")
     arguments = parser.parse_args()
@@ -64,14 +66,17 @@ def main() -> None:
     workload = Workload(networks.vgg_small(), arguments.batch)
     ours = Entrant("evospike fused", "evospike", path="fused")
     cases = {
-        "training step, fused": training_step(workload, ours),
-        "training step, relu": training_step(workload, networks.relu_entrant()),
-        "training-mode forward, fused": forward_pass(workload, ours, "training"),
-        "inference, folded": forward_pass(workload, ours, "folded"),
+        "training step of VGG-small, fused": training_step(workload, ours),
+        "training step of VGG-small, relu": training_step(workload, networks.relu_entrant()),
+        "training-mode forward of VGG-small, fused": forward_pass(workload, ours, "training"),
+        "inference of VGG-small, folded": forward_pass(workload, ours, "folded"),
     }
     rows = []
+    wide = Workload(resnet19w(networks.IMAGE, networks.CLASSES), arguments.batch // 4)
+    for name, genes in (("stored", STORED), ("100 genes", 100)):
+        cases[f"training step of ResNet-19w, {name}"] = training_step_of(make_network(wide, genes, "fused"), wide)
     for name, run in cases.items():
-        row = {"case": name, "network": "vgg-small", "batch": arguments.batch, **shares(run, arguments.repeats)}
+        row = {"case": name, **shares(run, arguments.repeats)}
         rows.append(row)
         print(f"{name}: {row['ms']} ms under the profiler; percent: {row['percent']}", flush=True)
     if arguments.output:
