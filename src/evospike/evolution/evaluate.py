@@ -22,12 +22,16 @@ Evaluate = Callable[[Sequence[Request]], Iterator[Arrival | list[Arrival]]]
 def evaluate_with(executor: Executor, check: Callable[[], None] | None = None) -> EvaluateEach:
     """An `evaluate` whose function gets `Request.to_json()` as payload and gives `Score.to_json()` back.
 
+    Requests may be added while scores are taken.
+
     check: called several times a second while scores are awaited; may raise to stop the run.
     """
 
     def evaluate(requests: Sequence[Request]) -> Iterator[Arrival]:
-        for index, outcome in executor.run([request.to_json() for request in requests], check):
+        payloads = [request.to_json() for request in requests]
+        for index, outcome in executor.run(payloads, check):
             yield requests[index], score_of(outcome), outcome.attempts
+            payloads += [request.to_json() for request in requests[len(payloads) :]]
 
     return evaluate
 

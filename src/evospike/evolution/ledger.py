@@ -8,7 +8,8 @@ as if it had not been.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -42,7 +43,8 @@ class Event:
 class Ledger:
     """Answers one run from its store and its evaluation; call `open` first.
 
-    evaluate:  takes requests and yields (request, score, attempts), or lists of them, in any order, each request once.
+    evaluate:  takes requests and yields (request, score, attempts), or lists of them, in any order, each request once;
+               in a steady state it finds further requests at the end of what it was given.
     on_event:  told of progress; it cannot change the run.
     libraries: what else than evospike decides what is asked for, for the message that refuses a record.
     """
@@ -88,6 +90,41 @@ class Ledger:
         requests = [Request("candidate", number, k, genotype, draw_key) for k, genotype in enumerate(genotypes)]
         return self._complete(requests, "generation", may_be_missing=number >= len(self._recorded) - 1)
 
+    def score_in_turn(
+        self,
+        ask: Callable[[], Genotype | None],
+        sizes: Sequence[int],
+        in_flight: int,
+        draw_key: tuple[str | int, ...],
+    ) -> Generator[tuple[Genotype, Score]]:
+        """The candidates of a steady-state evolution, in the order in which they are to be told; close it when done.
+
+        At most `in_flight` candidates are asked for and not told yet. Scores are told as they arrive, and that order is
+        recorded; an order that is recorded already is followed, whatever arrives first. So all that is asked for
+        follows from the record.
+        ask:   the next genotype, given all that was told; None: there is none, unless more is told.
+        sizes: of generations, in which candidates are counted, as they are asked for and as they are told.
+        Raises: StoreError when the record holds other genotypes, or tells what was not asked for.
+        """
+        order, flight, wanted = self._store.told(), dict[str, Request](), list[Request]()
+        asking, arrivals = _Asking(ask, sizes, draw_key), self._evaluate(wanted)
+        with contextlib.ExitStack() as stack:
+            if hasattr(arrivals, "close"):
+                stack.callback(arrivals.close)
+            for turn, (number, place) in enumerate(_places(sizes)):
+                while len(flight) < in_flight and (request := asking.next()) is not None:
+                    flight[request.key] = request
+                    if not self._is_recorded(request):
+                        wanted.append(request)
+                if not flight:
+                    return
+                request = flight.pop(self._next_told(turn, order, flight, arrivals))
+                score, replayed = self._scores[request.key][1], turn < len(order)
+                self._on_event(Event("score", number, place + 1, sizes[number], request, score, replayed))
+                if place + 1 == sizes[number]:
+                    self._on_event(Event("generation", number, sizes[number], sizes[number], replayed=replayed))
+                yield request.genotype, score
+
     def score_finalists(self, generation: int, genotypes: Sequence[Genotype], draws: int) -> list[tuple[Score, ...]]:
         """Scores of each genotype on the draws ("finalist", 0..draws-1), the same for all of them."""
         requests = [
@@ -122,10 +159,36 @@ class Ledger:
             self._evaluate_missing(missing, len(requests))
         still = [request for request in requests if request.key not in self._scores]
         if still:
-            raise RunError(f"evaluation ended without a score for {still[0]}; it must yield every request once")
+            raise _no_score(still[0])
         total = len(requests)
         self._on_event(Event(kind, requests[0].generation, total, total, replayed=not missing))
         return tuple(self._scores[request.key][1] for request in requests)
+
+    def _next_told(
+        self,
+        turn: int,
+        order: Sequence[str],
+        flight: Mapping[str, Request],
+        arrivals: Iterator[Arrival | list[Arrival]],
+    ) -> str:
+        """Key of the candidate to be told now: the recorded one, else one whose score was never told, else the next to
+        arrive.
+        """
+        if turn < len(order):
+            key = order[turn]
+            if key not in flight:
+                raise self._other_run(f"turn {turn} tells a candidate that was not asked for")
+            while key not in self._scores:
+                self._record(_next_arrival(arrivals, flight[key]), flight.values())
+            return key
+        untold = next((key for key in flight if key in self._scores), None)
+        if untold is None:
+            arrived = _next_arrival(arrivals, next(iter(flight.values())))
+            untold = arrived[0][0].key
+            self._record(arrived, flight.values(), turn)
+        else:
+            self._store.record_told(turn, untold)
+        return untold
 
     def _is_recorded(self, request: Request) -> bool:
         known = self._scores.get(request.key)
@@ -140,16 +203,21 @@ class Ledger:
             if hasattr(arrivals, "close"):  # a generator then ends its workers at once, whatever happens here
                 stack.callback(arrivals.close)
             for arrived in arrivals:
-                for request, score, _ in self._record(arrived if isinstance(arrived, list) else [arrived], missing):
+                for request, score, _ in self._record(_as_list(arrived), missing):
                     done += 1
                     self._on_event(Event("score", request.generation, done, total, request, score))
 
-    def _record(self, arrived: list[Arrival], missing: list[Request]) -> list[Arrival]:
-        """Record what arrived together, all or none of it."""
+    def _record(
+        self, arrived: list[Arrival], missing: Collection[Request], told_at: int | None = None
+    ) -> list[Arrival]:
+        """Record what arrived together, all or none of it. told_at: the turn at which the first of it is told."""
         for request, _, _ in arrived:
             if request not in missing:
                 raise RunError(f"evaluation gave a score for {request}, which was not asked for")
-        self._store.record_scores(arrived)
+        if told_at is None:
+            self._store.record_scores(arrived)
+        else:
+            self._store.record_told(told_at, arrived[0][0].key, arrived)
         self._scores.update((request.key, (request, score)) for request, score, _ in arrived)
         return arrived
 
@@ -158,3 +226,39 @@ class Ledger:
             f"{what} in {self._store.path}; the record was made with other settings or other versions "
             f"of evospike, {self._libraries}: go on with those, or start a new run folder"
         )
+
+
+class _Asking:
+    """Asks for the candidates of a steady-state evolution, one at a time."""
+
+    def __init__(
+        self, ask: Callable[[], Genotype | None], sizes: Sequence[int], draw_key: tuple[str | int, ...]
+    ) -> None:
+        self._ask = ask
+        self._places = deque(_places(sizes))
+        self._draw_key = draw_key
+
+    def next(self) -> Request | None:
+        """The next request; None when all are asked for, or there is no genotype."""
+        genotype = self._ask() if self._places else None
+        return None if genotype is None else Request("candidate", *self._places.popleft(), genotype, self._draw_key)
+
+
+def _places(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """(generation, place in it) of one candidate after the other."""
+    return ((number, place) for number, size in enumerate(sizes) for place in range(size))
+
+
+def _next_arrival(arrivals: Iterator[Arrival | list[Arrival]], awaited: Request) -> list[Arrival]:
+    arrived = next(arrivals, None)
+    if arrived is None:
+        raise _no_score(awaited)
+    return _as_list(arrived)
+
+
+def _as_list(arrived: Arrival | list[Arrival]) -> list[Arrival]:
+    return arrived if isinstance(arrived, list) else [arrived]
+
+
+def _no_score(request: Request) -> RunError:
+    return RunError(f"evaluation ended without a score for {request}; it must yield every request once")

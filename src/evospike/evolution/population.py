@@ -7,13 +7,13 @@ Source: methods reference 4.8.
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from evospike.core.errors import RunError
-from evospike.core.settings import plain
 from evospike.evolution.evaluate import Evaluate
 from evospike.evolution.failures import advice, most_common, stop_when_failing
 from evospike.evolution.fitness import term
@@ -23,7 +23,7 @@ from evospike.evolution.settings import MAXIMISED, PopulationSettings
 from evospike.evolution.store import Store
 from evospike.evolution.strategies.pool import Objectives, fronts
 from evospike.evolution.strategies.registry import make_population_strategy
-from evospike.evolution.variation import Variation, genotype_of
+from evospike.evolution.variation import Variation, genotype_of, vector_of
 
 _DRAW = ("search",)
 _REMEDY = "try one candidate by itself, narrower bounds or another space, then start a new run folder"
@@ -31,7 +31,7 @@ _REMEDY = "try one candidate by itself, narrower bounds or another space, then s
 
 @dataclass(frozen=True)
 class Candidate:
-    """One scored genome and where it was asked for."""
+    """One scored genome and where it was asked for, or in a steady state, told."""
 
     generation: int
     index: int
@@ -104,7 +104,7 @@ class PopulationResult:
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
-        """Everything scored, in the order in which it was asked for."""
+        """Everything scored, in the order in which it was asked for, or in a steady state, told."""
         return tuple(candidate for generation in self.history for candidate in generation.candidates)
 
 
@@ -133,7 +133,7 @@ class PopulationSearch:
         self._settings = settings
         self._names = variation.names
         self._definition = {
-            "settings": plain(settings),
+            "settings": settings.definition,
             "names": list(variation.names),
             "seed": seed,
             "facts": dict(facts or {}),
@@ -148,7 +148,7 @@ class PopulationSearch:
         record was written by other settings or versions. Whatever `evaluate` raises passes through.
         """
         self._ledger.open(self._definition)
-        history = self._search()
+        history = self._in_steady_state() if self._settings.in_flight else self._by_generations()
         ordered = self._fronts([candidate for generation in history for candidate in generation.candidates])
         if not ordered:
             raise RunError(f"no candidate of {len(history)} generations is usable; {advice(history, _REMEDY)}")
@@ -159,20 +159,47 @@ class PopulationSearch:
         self._record_winner(last, winner)
         return PopulationResult(tuple(history), tuple(ordered[0]), finalists, winner, self._notice(len(history)))
 
-    def _search(self) -> list[PopulationGeneration]:
+    def _by_generations(self) -> list[PopulationGeneration]:
         """All generations; an empty one, which ends the search, is recorded but no part of the history."""
         history: list[PopulationGeneration] = []
-        everyone: list[Candidate] = []
         for number in range(self._settings.generations):
             candidates = self._score(number)
             if not candidates:
                 break
-            everyone += candidates
             survivors = self._strategy.tell([self._outcome(candidate.score) for candidate in candidates])
-            summaries = self._summaries([everyone[place].score for place in survivors])
-            history.append(PopulationGeneration(number, candidates, survivors, summaries))
-            stop_when_failing(history, _REMEDY)
+            self._close_generation(candidates, survivors, history)
         return history
+
+    def _in_steady_state(self) -> list[PopulationGeneration]:
+        """Selection takes place whenever a candidate is told; generations only count those that were."""
+        history: list[PopulationGeneration] = []
+        told: list[Candidate] = []
+        survivors: tuple[int, ...] = ()
+        sizes = self._settings.sizes
+        turns = self._ledger.score_in_turn(self._ask_one, sizes, self._settings.in_flight, _DRAW)
+        with contextlib.closing(turns):
+            for genotype, score in turns:
+                told.append(Candidate(len(history), len(told), genotype, score))
+                survivors = self._strategy.tell_one(vector_of(genotype), self._outcome(score))
+                if len(told) == sizes[len(history)]:
+                    self._close_generation(tuple(told), survivors, history)
+                    told.clear()
+        if told:  # nothing new was found
+            self._close_generation(tuple(told), survivors, history)
+        return history
+
+    def _ask_one(self) -> Genotype | None:
+        vector = self._strategy.ask_one()
+        return None if vector is None else genotype_of(self._names, vector)
+
+    def _close_generation(
+        self, candidates: tuple[Candidate, ...], survivors: tuple[int, ...], history: list[PopulationGeneration]
+    ) -> None:
+        """Add a generation to the history. survivors: numbers among all candidates so far, this generation included."""
+        everyone = [*(one for past in history for one in past.candidates), *candidates]
+        summaries = self._summaries([everyone[place].score for place in survivors])
+        history.append(PopulationGeneration(len(history), candidates, survivors, summaries))
+        stop_when_failing(history, _REMEDY)
 
     def _score(self, number: int) -> tuple[Candidate, ...]:
         genotypes = tuple(genotype_of(self._names, vector) for vector in self._strategy.ask())

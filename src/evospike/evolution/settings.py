@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -40,6 +41,8 @@ class EvolutionSettings(Settings):
     spreads:           what is evolved: two spreads for the whole network, or one per stage.
     together:          how many candidates are trained at the same time as one wide network, which computes the same
                        up to rounding; 0: up to 16 on a CUDA device, one on a CPU. A run decides it once, in its plan.
+    in_flight:         of a steady-state evolution: how many candidates are asked for and not told yet; whenever one is
+                       told, the next is asked for. 0: generation by generation.
     """
 
     strategy: StrategyName = "cma_es"
@@ -65,11 +68,17 @@ class EvolutionSettings(Settings):
     loss_from: LossFrom = "training"
     spreads: Literal["global", "stage"] = "global"
     together: int = 0
+    in_flight: int = 0
 
     @property
     def definition(self) -> dict[str, Any]:
         """What of this defines a study, as plain values: all but how its candidates are computed."""
-        return {name: value for name, value in plain(self).items() if name != "together"}
+        return _definition(self, without={"together"})
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Candidates of each generation."""
+        return (self.population,) * self.generations
 
     def validate(self) -> None:
         self._validate_sizes()
@@ -96,6 +105,12 @@ class EvolutionSettings(Settings):
         require(
             self.together >= 0,
             f"together={self.together} is negative; give 0 to let the run decide, or how many candidates",
+        )
+        _validate_in_flight(self.in_flight)
+        require(
+            self.together <= 1 or not self.in_flight,
+            f"together={self.together} trains candidates that are asked for together, in_flight={self.in_flight} asks "
+            "for one at a time; set one of them to 0",
         )
         require(
             self.proxy_samples >= 0,
@@ -134,6 +149,8 @@ class PopulationSettings(Settings):
                  draws; 0 finalists: the best of the search is the winner.
     tries:       attempts to find a child that was not scored before; a generation whose children all were ends
                  the search.
+    in_flight:   of a steady-state search: how many candidates are asked for and not told yet; whenever one is told,
+                 selection takes place and the next is asked for. 0: generation by generation.
     """
 
     strategy: Literal["nsga2", "random"] = "nsga2"
@@ -145,11 +162,22 @@ class PopulationSettings(Settings):
     finalists: int = 4
     finalist_seeds: int = 3
     tries: int = 50
+    in_flight: int = 0
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """What of this defines a search, as plain values."""
+        return _definition(self)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Candidates of each generation; fewer when the search runs out of new ones."""
+        return (self.population, *[self.offspring] * (self.generations - 1))
 
     @property
     def candidates(self) -> int:
         """How many candidates the search scores, finalists not counted; fewer when it runs out of new ones."""
-        return self.population + (self.generations - 1) * self.offspring
+        return sum(self.sizes)
 
     def validate(self) -> None:
         require(self.population >= 2, f"population={self.population} has no two parents; give 2 or more")
@@ -163,6 +191,7 @@ class PopulationSettings(Settings):
             self.generations <= MOST_GENERATIONS,
             f"generations={self.generations} is more than a record holds; give at most {MOST_GENERATIONS}",
         )
+        _validate_in_flight(self.in_flight)
         require(
             0.0 <= self.crossover_probability <= 1.0,
             f"crossover_probability={self.crossover_probability} is no probability; give a number from 0 to 1",
@@ -179,3 +208,19 @@ class PopulationSettings(Settings):
             len(set(self.objectives)) == len(self.objectives) and all(self.objectives),
             f"objectives={list(self.objectives)} must be distinct names; name each term once",
         )
+
+
+def _definition(settings: Settings, without: AbstractSet[str] = frozenset()) -> dict[str, Any]:
+    """The settings by name, but those `without`; records of earlier releases know no `in_flight`, which was 0."""
+    values = {name: value for name, value in plain(settings).items() if name not in without}
+    if not values["in_flight"]:
+        del values["in_flight"]
+    return values
+
+
+def _validate_in_flight(count: int) -> None:
+    require(
+        0 <= count <= MOST_REPEATS,
+        f"in_flight={count} cannot be; give 0 to evolve generation by generation, or how many candidates are to be in "
+        f"flight, at most {MOST_REPEATS}",
+    )

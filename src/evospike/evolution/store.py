@@ -140,6 +140,15 @@ class Store:
             for request, score, attempts in scores:
                 self.record_score(request, score, attempts)
 
+    def record_told(self, turn: int, key: str, scores: Iterable[tuple[Request, Score, int]] = ()) -> None:
+        """Record which candidate of a steady-state evolution is told at this turn, by the key of its request, together
+        with scores that arrived for it.
+        """
+        with self._all_or_none():
+            for request, score, attempts in scores:
+                self.record_score(request, score, attempts)
+            self._insert("told", f"{turn:08d}", key)
+
     def record_value(self, name: str, value: Any) -> None:
         """Record a fact about the run as JSON; it enters the run's digest, so let it hold no times and no
         paths.
@@ -154,6 +163,15 @@ class Store:
                 raise StoreError(f"{self.path} lacks generation {number}; the file was altered, start a new run")
             with self._reading("generation", name):
                 result.append(tuple(Genotype.from_json(item) for item in content))
+        return result
+
+    def told(self) -> list[str]:
+        """The keys of what a steady-state evolution was told, in that order; StoreError when one is missing."""
+        result: list[str] = []
+        for turn, (name, key) in enumerate(self._select("told")):
+            if name != f"{turn:08d}" or not isinstance(key, str):
+                raise StoreError(f"{self.path} lacks turn {turn}; the file was altered, start a new run")
+            result.append(key)
         return result
 
     def scores(self, kind: str | None = None, generation: int | None = None) -> list[Recorded]:
@@ -175,11 +193,13 @@ class Store:
 
     def digest_payload(self) -> dict[str, Any]:
         """The history without times, wording, attempts and workers: equal runs give equal payloads."""
+        told = self.told()
         return {
             "format": FORMAT,
             "generations": [[genotype.to_json() for genotype in group] for group in self.generations()],
             "scores": [[item.request.to_json(), item.score.outcome()] for item in self.scores()],
             "values": self.values(),
+            **({"told": told} if told else {}),
         }
 
     def digest(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ from evospike.evolution.store import Store
 from evospike.evolution.strategies.base import Box
 from evospike.evolution.strategies.registry import make_strategy
 
+_STEADY_DRAW = ("steady state",)
 _REMEDY = "try one candidate by itself, a lower learning rate or a lower 'upper' bound, then start a new run folder"
 
 
@@ -62,7 +64,10 @@ class SearchSpace:
 
 @dataclass(frozen=True)
 class Generation:
-    """One generation: index k of every tuple belongs to candidate k; `fitness` compares within it only."""
+    """One generation: index k of every tuple belongs to candidate k; `fitness` compares within it only.
+
+    In a steady state, candidates are numbered as they were told.
+    """
 
     number: int
     genotypes: tuple[Genotype, ...]
@@ -138,22 +143,49 @@ class Study:
         the record was written by other settings or versions. Whatever `evaluate` raises passes through.
         """
         self._ledger.open({"settings": self._settings.definition, "space": plain(self._space), "seed": self._seed})
-        history: list[Generation] = []
-        for number in range(self._settings.generations):
-            history.append(self._generation(number, history))
-            stop_when_failing(history, _REMEDY)
+        history = self._in_steady_state() if self._settings.in_flight else self._by_generations()
         finalists = self._finalists(history)
         winner = _choose(finalists)
         self._record_winner(winner)
         return StudyResult(winner, tuple(history), finalists)
 
-    def _generation(self, number: int, history: Sequence[Generation]) -> Generation:
-        vectors = self._strategy.ask()
-        genotypes = tuple(Genotype(self._space.names, vector) for vector in vectors)
-        scores = self._ledger.score_generation(number, genotypes, ("generation", number))
-        generation = self._rank(number, genotypes, scores, history)
-        self._strategy.tell(vectors, generation.ranks)
-        return generation
+    def _by_generations(self) -> list[Generation]:
+        history: list[Generation] = []
+        for number in range(self._settings.generations):
+            genotypes = tuple(Genotype(self._space.names, vector) for vector in self._strategy.ask())
+            scores = self._ledger.score_generation(number, genotypes, ("generation", number))
+            self._close_generation(genotypes, scores, history)
+        return history
+
+    def _in_steady_state(self) -> list[Generation]:
+        """As many as a population are told together, as a generation, whenever they were asked for.
+
+        All meet the same draw, since those that are told together may have been asked for at different times.
+        """
+        history: list[Generation] = []
+        told: list[tuple[Genotype, Score]] = []
+        settings = self._settings
+        turns = self._ledger.score_in_turn(self._ask_one, settings.sizes, settings.in_flight, _STEADY_DRAW)
+        with contextlib.closing(turns):
+            for turn in turns:
+                told.append(turn)
+                if len(told) == settings.population:
+                    genotypes, scores = zip(*told, strict=True)
+                    self._close_generation(genotypes, scores, history)
+                    told.clear()
+        return history
+
+    def _ask_one(self) -> Genotype:
+        return Genotype(self._space.names, self._strategy.ask_one())
+
+    def _close_generation(
+        self, genotypes: tuple[Genotype, ...], scores: tuple[Score, ...], history: list[Generation]
+    ) -> None:
+        """Rank a generation, tell the strategy and add it to the history."""
+        generation = self._rank(len(history), genotypes, scores, history)
+        self._strategy.tell([genotype.values for genotype in genotypes], generation.ranks)
+        history.append(generation)
+        stop_when_failing(history, _REMEDY)
 
     def _rank(
         self,

@@ -152,7 +152,9 @@ def candidates_together(recipe: Recipe, spec: NetworkSpec, device: str) -> int:
     One where they cannot be computed as one network; where the recipe asks for more, a notice says why.
     """
     settings = recipe.evolution
-    if settings.mode == "random" or settings.together == 1 or not (settings.together or device.startswith("cuda")):
+    if settings.mode == "random" or settings.together == 1 or settings.in_flight:
+        return 1
+    if not (settings.together or device.startswith("cuda")):
         return 1
     reason = _why_not_together(recipe, spec)
     if reason is None:

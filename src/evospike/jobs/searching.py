@@ -15,12 +15,12 @@ from evospike.core.rng import stream_key
 from evospike.core.settings import plain
 from evospike.core.statistics import deviation, half_interval
 from evospike.core.stopping import Stop
-from evospike.evolution.evaluate import EvaluateEach, evaluate_with
+from evospike.evolution.evaluate import Arrival, EvaluateEach, evaluate_with
 from evospike.evolution.failures import count_failures
 from evospike.evolution.fitness import term
 from evospike.evolution.ledger import Event
 from evospike.evolution.population import PopulationResult, PopulationSearch
-from evospike.evolution.records import Genotype, Request, Score
+from evospike.evolution.records import Genotype, Request
 from evospike.evolution.settings import MAXIMISED
 from evospike.evolution.store import Store
 from evospike.evolution.strategies.registry import make_population_strategy
@@ -116,11 +116,16 @@ def with_own_draws(evaluate: EvaluateEach, seed: int) -> EvaluateEach:
     if not seed:
         return evaluate
 
-    def evaluate_own(requests: Sequence[Request]) -> Iterator[tuple[Request, Score, int]]:
-        asked = {request.key: request for request in requests}
-        own = [replace(request, draw_key=(*request.draw_key, "search", seed)) for request in requests]
-        for request, score, attempts in evaluate(own):
-            yield asked[request.key], score, attempts
+    suffix = ("search", seed)
+
+    def own(requests: Sequence[Request]) -> list[Request]:
+        return [replace(request, draw_key=(*request.draw_key, *suffix)) for request in requests]
+
+    def evaluate_own(requests: Sequence[Request]) -> Iterator[Arrival]:
+        asked = own(requests)
+        for request, score, attempts in evaluate(asked):
+            yield replace(request, draw_key=request.draw_key[: -len(suffix)]), score, attempts
+            asked += own(requests[len(asked) :])
 
     return evaluate_own
 

@@ -30,5 +30,6 @@ class Executor(Protocol):
     ) -> Iterator[tuple[int, Outcome]]:
         """Yield (index of the payload, outcome) as they arrive, in any order.
 
+        payloads: may grow while outcomes are taken; it ends when all that are there are done.
         check: called several times a second; may raise to stop the run.
         """

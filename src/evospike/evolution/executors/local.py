@@ -111,10 +111,16 @@ class LocalExecutor:
         Raises: RunError when workers cannot start or cannot load the function. Leaving the iterator early
         ends the workers that are busy.
         """
-        waiting = deque(range(len(payloads)))
+        waiting: deque[int] = deque()
         alone: deque[int] = deque()
+        known = 0
         try:
-            while waiting or alone or self._busy():
+            while True:
+                if not alone:  # what needs to run alone does not wait for payloads that came later
+                    waiting.extend(range(known, len(payloads)))
+                    known = len(payloads)
+                if not (waiting or alone or self._busy()):
+                    break
                 self._hand_out(payloads, waiting, alone)
                 yield from self._end_overdue()
                 message = self._next_message(check)

@@ -113,10 +113,10 @@ class RayExecutor:
         Raises: RunError when the cluster cannot be reached, or workers cannot start or cannot load the function.
         Leaving the iterator early ends the workers that are busy.
         """
-        queue = _Queue(len(payloads), self._attempts)
+        queue = _Queue(self._attempts)
         patience = _Patience(self._cluster, self._resources)
         try:
-            while queue.waits() or self._busy():
+            while queue.grow_to(len(payloads)) or self._busy():
                 if check is not None:
                     check()
                 yield from self._end_overdue()
@@ -288,14 +288,17 @@ class _Worker:
 class _Queue:
     """Payloads that wait for a worker. attempts: how often each was started."""
 
-    def __init__(self, count: int, most_attempts: int) -> None:
-        self.attempts = [0] * count
+    def __init__(self, most_attempts: int) -> None:
+        self.attempts: list[int] = []
         self._most = most_attempts
-        self._waiting = deque(range(count))
+        self._waiting: deque[int] = deque()
         self._alone: deque[int] = deque()
 
-    def waits(self) -> bool:
-        """Whether any payload waits."""
+    def grow_to(self, count: int) -> bool:
+        """Let all payloads below `count` wait that never did, unless one needs to run alone; whether any waits."""
+        if not self._alone:
+            self._waiting.extend(range(len(self.attempts), count))
+            self.attempts += [0] * (count - len(self.attempts))
         return bool(self._waiting or self._alone)
 
     def side_by_side(self) -> int:

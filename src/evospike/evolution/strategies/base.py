@@ -23,7 +23,7 @@ class Box:
 
 
 class Strategy(Protocol):
-    """Proposes one generation after another.
+    """Proposes one generation after another, or vectors one by one.
 
     A strategy is never saved: told the same ranks from the start, one made with the same seed asks for the
     same vectors, in any process.
@@ -32,8 +32,14 @@ class Strategy(Protocol):
     def ask(self) -> list[Vector]:
         """The vectors of the next generation, inside the box, always as many as the population."""
 
+    def ask_one(self) -> Vector:
+        """One vector, from what was told so far."""
+
     def tell(self, vectors: Sequence[Vector], ranks: Sequence[int]) -> None:
-        """Take the outcome of the last `ask`: rank 0 is best, equal ranks are equally bad."""
+        """Take the outcome of as many vectors as the population: rank 0 is best, equal ranks are equally bad.
+
+        They are those of the last `ask`, or of `ask_one`, whenever they were asked for.
+        """
 
 
 def check_told(population: int, vectors: Sequence[Vector], ranks: Sequence[int]) -> None:

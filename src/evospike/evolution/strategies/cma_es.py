@@ -33,10 +33,17 @@ class CmaEs:
 
     def ask(self) -> list[Vector]:
         """Draw one generation from the current distribution."""
-        return [tuple(float(x) for x in self._cma.ask()) for _ in range(self._population)]
+        return [self.ask_one() for _ in range(self._population)]
+
+    def ask_one(self) -> Vector:
+        """Draw from the current distribution."""
+        return tuple(float(x) for x in self._cma.ask())
 
     def tell(self, vectors: Sequence[Vector], ranks: Sequence[int]) -> None:
-        """Update the distribution; when all ranks are equal (all candidates failed) it stays as it is."""
+        """Update the distribution; when all ranks are equal (all candidates failed) it stays as it is.
+
+        Vectors of an earlier distribution count as if they came from this one.
+        """
         check_told(self._population, vectors, ranks)
         if len(set(ranks)) == 1:
             return

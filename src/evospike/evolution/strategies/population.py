@@ -45,6 +45,25 @@ class PopulationStrategy(ABC):
         """Take the outcomes of the last `ask` (None: failed); returns who survives, numbered in the order asked."""
         return self._pool.select(outcomes)
 
+    def ask_one(self) -> Vector | None:
+        """One vector of a steady state, from all that was told so far; None where no new one is found.
+
+        The first ones, as many as the population, are random; so are those that are asked for before any is told.
+        """
+        start = len(self._keys) < self._settings.population or not self._pool.told
+        for _ in range(self._settings.tries):
+            if new := self._new(self._sample(1) if start else self._propose(1), 1):
+                return new[0]
+        return None
+
+    def tell_one(self, vector: Vector, outcome: Objectives | None) -> tuple[int, ...]:
+        """Take the outcome of one vector of a steady state; returns who survives, numbered in the order told.
+
+        Source: steady-state NSGA-II (Durillo, Nebro, Luna, Alba 2008), which selects from the population and one more.
+        """
+        self._vectors.append(vector)
+        return self._pool.select([outcome])
+
     @abstractmethod
     def _propose(self, count: int) -> list[Vector]:
         """At least `count` vectors for a later generation, new or not."""

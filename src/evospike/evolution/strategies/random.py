@@ -22,10 +22,13 @@ class RandomSearch:
 
     def ask(self) -> list[Vector]:
         """Draw one generation."""
+        return [self.ask_one() for _ in range(self._population)]
+
+    def ask_one(self) -> Vector:
+        """Draw once."""
         low, high = np.array(self._box.lower), np.array(self._box.upper)
-        draws = self._generator.random((self._population, len(low)))
-        points = np.clip(low + draws * (high - low), low, high)
-        return [tuple(float(x) for x in point) for point in points]
+        point = np.clip(low + self._generator.random(len(low)) * (high - low), low, high)
+        return tuple(float(x) for x in point)
 
     def tell(self, vectors: Sequence[Vector], ranks: Sequence[int]) -> None:
         """Check the outcome and forget it."""
