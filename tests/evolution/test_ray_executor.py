@@ -243,16 +243,20 @@ def test_what_values_depend_on_is_told_for_every_worker(cluster: Any) -> None:
 
 
 def test_the_last_attempt_runs_alone_and_others_among_the_rest() -> None:
-    queue = _Queue(2, most_attempts=3)
+    queue = _Queue(most_attempts=3)
+    assert queue.grow_to(2)
     assert [queue.next(alone=False), queue.next(alone=False), queue.next(alone=True)] == [0, 1, None]
     assert queue.again(0)
     assert queue.next(alone=False) == 0
     assert queue.again(0)
+    assert queue.grow_to(3)  # what came later waits until it has run
     assert queue.next(alone=False) is None
     assert queue.next(alone=True) == 0
     assert not queue.again(0)
     assert queue.attempts == [3, 1]
-    assert not queue.waits()
+    assert queue.grow_to(3)
+    assert queue.next(alone=False) == 2
+    assert not queue.grow_to(3)
 
 
 def test_numbers_that_make_no_sense_are_refused() -> None:
