@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from evolution_subjects import LENGTH, SEARCH, Bits, Killed, bits_of, judge
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -18,58 +19,15 @@ from evospike.core.errors import MissingExtra, RunError, SettingsError, StoreErr
 from evospike.core.settings import plain, read_settings
 from evospike.evolution.ledger import Event
 from evospike.evolution.population import Candidate, PopulationResult, PopulationSearch
-from evospike.evolution.records import Genotype, Request, Score
+from evospike.evolution.records import Request, Score
 from evospike.evolution.settings import PopulationSettings
 from evospike.evolution.store import Store
 from evospike.evolution.strategies.pool import Objectives, Pool, fronts
 from evospike.evolution.strategies.registry import make_population_strategy
 from evospike.evolution.variation import Vector, genotype_of, vector_of
 
-LENGTH = 12
-SETTINGS = PopulationSettings(
-    population=6, offspring=4, generations=4, objectives=("score", "parameters"), finalists=2, finalist_seeds=2
-)
 SCORES = 6 + 3 * 4 + 2 * 2
 Judge = Callable[[Request], Score]
-
-
-class Killed(BaseException):
-    """Stands for Ctrl-C."""
-
-
-class Bits:
-    """Bit strings with a neutral last bit: it changes the vector and not what the vector stands for."""
-
-    def __init__(self, length: int = LENGTH) -> None:
-        self.names = tuple(f"bit{k}" for k in range(length + 1))
-
-    def sample(self, rng: np.random.Generator) -> Vector:
-        return tuple(int(bit) for bit in rng.integers(0, 2, len(self.names)))
-
-    def cross(self, a: Vector, b: Vector, rng: np.random.Generator) -> tuple[Vector, Vector]:
-        cut = int(rng.integers(1, len(a)))
-        return a[:cut] + b[cut:], b[:cut] + a[cut:]
-
-    def mutate(self, a: Vector, rng: np.random.Generator) -> Vector:
-        flips = rng.random(len(a)) < 1 / len(a)
-        return tuple(bit ^ int(flip) for bit, flip in zip(a, flips, strict=True))
-
-    def key(self, a: Vector) -> str:
-        return "".join(map(str, a[:-1]))
-
-
-def bits_of(genotype: Genotype) -> str:
-    return Bits().key(vector_of(genotype))
-
-
-def judge(request: Request) -> Score:
-    """Leading ones are the score, trailing zeros save parameters: the best front is 0..0, 10..0, .., 1..1."""
-    bits = bits_of(request.genotype)
-    leading = len(bits) - len(bits.lstrip("1"))
-    trailing = len(bits) - len(bits.rstrip("0"))
-    noise = 0.25 * int(request.draw_key[1]) if request.kind == "finalist" else 0.0
-    terms = {"score": leading + noise, "parameters": len(bits) - trailing, "ones": bits.count("1")}
-    return Score("ok", terms=terms)
 
 
 def arriving(judge: Judge = judge, order: int | None = None, stop_after: int | None = None):
@@ -88,7 +46,7 @@ def arriving(judge: Judge = judge, order: int | None = None, stop_after: int | N
     return evaluate
 
 
-def search(store: Store, judge: Judge = judge, settings: PopulationSettings = SETTINGS, **options) -> PopulationSearch:
+def search(store: Store, judge: Judge = judge, settings: PopulationSettings = SEARCH, **options) -> PopulationSearch:
     evaluate = options.pop("evaluate", None) or arriving(judge)
     variation = options.pop("variation", None) or Bits()
     return PopulationSearch(store, settings, options.pop("seed", 5), variation, evaluate, **options)
@@ -108,7 +66,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, PopulationR
         return store.digest(), result
 
 
-def minimised(candidate: Candidate, names: Sequence[str] = SETTINGS.objectives) -> Objectives:
+def minimised(candidate: Candidate, names: Sequence[str] = SEARCH.objectives) -> Objectives:
     signs = {"score": -1, "accuracy": -1}
     return tuple(signs.get(name, 1) * candidate.score.terms[name] for name in names)
 
@@ -144,7 +102,7 @@ def simulate(settings: PopulationSettings, seed: int) -> list[Vector]:
 
 def test_finds_the_whole_front_and_beats_random_search_of_equal_cost() -> None:
     best = {"1" * k + "0" * (LENGTH - k) for k in range(LENGTH + 1)}
-    settings = replace(SETTINGS, population=20, offspring=20, generations=30)
+    settings = replace(SEARCH, population=20, offspring=20, generations=30)
 
     def found(strategy: str) -> list[int]:
         runs = [simulate(replace(settings, strategy=strategy), seed) for seed in range(5)]
@@ -158,7 +116,7 @@ def test_finds_the_whole_front_and_beats_random_search_of_equal_cost() -> None:
 @pytest.mark.parametrize("strategy", ["nsga2", "random"])
 def test_one_objective_is_truncation_of_parents_and_offspring_by_score(strategy: str) -> None:
     rng = np.random.default_rng(2)
-    settings = replace(SETTINGS, strategy=strategy, objectives=("score",), population=8, offspring=8, generations=6)
+    settings = replace(SEARCH, strategy=strategy, objectives=("score",), population=8, offspring=8, generations=6)
     maker = make_population_strategy(Bits(), settings, 3)
     told: list[float] = []
     parents: tuple[int, ...] = ()
@@ -215,7 +173,7 @@ def test_children_without_crossover_are_mutants_of_survivors() -> None:
         def cross(self, a: Vector, b: Vector, rng: np.random.Generator) -> tuple[Vector, Vector]:
             raise AssertionError("not to be crossed")
 
-    strategy = make_population_strategy(Marked(), replace(SETTINGS, crossover_probability=0.0), 1)
+    strategy = make_population_strategy(Marked(), replace(SEARCH, crossover_probability=0.0), 1)
     first = strategy.ask()
     survivors = strategy.tell([(float(k), 0.0) for k in range(len(first))])
     assert survivors == tuple(range(6))
@@ -275,7 +233,7 @@ def test_another_search_on_the_same_record_is_refused(store: Store) -> None:
     with pytest.raises(StoreError, match=r"\(seed: 5 -> 6\); set these back or start a new run folder"):
         search(store, seed=6, facts={"space": "a"}).run()
     with pytest.raises(StoreError, match=r"\(settings.offspring: 4 -> 5\)"):
-        search(store, settings=replace(SETTINGS, offspring=5), facts={"space": "a"}).run()
+        search(store, settings=replace(SEARCH, offspring=5), facts={"space": "a"}).run()
 
 
 def test_a_lost_score_and_other_asks_are_noticed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,7 +260,7 @@ def test_the_history_tells_who_survived_and_how_well(unbroken: tuple[str, Popula
         alive = [result.candidates[place].score.terms for place in generation.survivors]
         assert len(alive) == 6
         score, parameters = generation.summaries
-        assert (score.name, parameters.name) == SETTINGS.objectives
+        assert (score.name, parameters.name) == SEARCH.objectives
         assert score.best == max(terms["score"] for terms in alive)
         assert parameters.best == min(terms["parameters"] for terms in alive)
         assert score.median == statistics.median(terms["score"] for terms in alive)
@@ -318,7 +276,7 @@ def test_the_front_is_all_that_nothing_dominates(unbroken: tuple[str, Population
 
 
 def test_finalists_with_one_objective_are_the_best_by_score(store: Store) -> None:
-    result = search(store, settings=replace(SETTINGS, objectives=("ones",), finalists=5)).run()
+    result = search(store, settings=replace(SEARCH, objectives=("ones",), finalists=5)).run()
     ordered = sorted(result.candidates, key=lambda one: one.score.terms["ones"])
     chosen = [finalist.candidate.score.terms["ones"] for finalist in result.finalists]
     assert chosen == [one.score.terms["ones"] for one in ordered[:5]]
@@ -327,10 +285,10 @@ def test_finalists_with_one_objective_are_the_best_by_score(store: Store) -> Non
 
 
 def test_finalists_with_several_objectives_come_from_the_first_fronts(store: Store) -> None:
-    result = search(store, settings=replace(SETTINGS, finalists=SETTINGS.candidates)).run()
+    result = search(store, settings=replace(SEARCH, finalists=SEARCH.candidates)).run()
     places = [result.candidates.index(finalist.candidate) for finalist in result.finalists]
     expected = naive_fronts([minimised(candidate) for candidate in result.candidates])
-    assert sorted(places) == list(range(SETTINGS.candidates))
+    assert sorted(places) == list(range(SEARCH.candidates))
     for front in expected:
         assert set(places[: len(front)]) == front
         places = places[len(front) :]
@@ -342,7 +300,7 @@ def test_the_winner_is_the_best_on_other_draws(store: Store) -> None:
         sign = -1.0 if request.kind == "finalist" else 1.0
         return replace(score, terms={**score.terms, "score": sign * score.terms["score"]})
 
-    result = search(store, turned, replace(SETTINGS, objectives=("score",), finalists=18)).run()
+    result = search(store, turned, replace(SEARCH, objectives=("score",), finalists=18)).run()
     means = [statistics.mean(score.terms["score"] for score in one.scores) for one in result.finalists]
     assert [finalist.mean for finalist in result.finalists] == means
     assert len(set(means)) > 1
@@ -356,7 +314,7 @@ def test_a_finalist_that_fails_on_some_draws_loses_to_one_that_does_not(store: S
 
 
 def test_without_finalists_the_best_of_the_search_wins(store: Store) -> None:
-    result = search(store, settings=replace(SETTINGS, objectives=("score",), finalists=0)).run()
+    result = search(store, settings=replace(SEARCH, objectives=("score",), finalists=0)).run()
     assert result.finalists == ()
     assert result.winner.score.terms["score"] == max(one.score.terms["score"] for one in result.candidates)
     assert result.winner in result.front
@@ -367,13 +325,13 @@ def test_random_search_starts_alike_costs_as_much_and_ignores_scores(
 ) -> None:
     def run(name: str, judge: Judge) -> PopulationResult:
         with Store.create(tmp_path / name) as store:
-            return search(store, judge, replace(SETTINGS, strategy="random")).run()
+            return search(store, judge, replace(SEARCH, strategy="random")).run()
 
     result = run("a", judge)
     other = run("b", lambda request: Score("ok", terms={"score": 0.0, "parameters": 1.0}))
     assert result.history[0].genotypes == unbroken[1].history[0].genotypes
     assert [one.genotype for one in result.candidates] == [one.genotype for one in other.candidates]
-    assert len(result.candidates) == SETTINGS.candidates
+    assert len(result.candidates) == SEARCH.candidates
     best = [generation.summaries[0].best for generation in result.history]
     assert best == sorted(best)
 
@@ -383,7 +341,7 @@ def test_random_search_starts_alike_costs_as_much_and_ignores_scores(
 
 @pytest.mark.parametrize("strategy", ["nsga2", "random"])
 def test_nothing_is_scored_twice_and_a_search_ends_when_nothing_is_new(tmp_path: Path, strategy: str) -> None:
-    settings = replace(SETTINGS, strategy=strategy, population=3, offspring=3, generations=30, tries=200)
+    settings = replace(SEARCH, strategy=strategy, population=3, offspring=3, generations=30, tries=200)
     scored: list[str] = []
 
     def remember(request: Request) -> Score:
@@ -427,20 +385,20 @@ def test_two_failing_generations_stop_the_search(store: Store, status: str) -> N
 
 def test_a_bound_that_refuses_everything_stops_the_search(store: Store) -> None:
     with pytest.raises(RunError, match=r"every candidate of the first two .* was refused; most often: refused: no"):
-        search(store, failing(SETTINGS.population, "refused")).run()
+        search(store, failing(SEARCH.population, "refused")).run()
     assert len(store.generations()) == 2
 
 
 def test_refused_and_silent_candidates_are_no_failures(store: Store) -> None:
-    assert len(search(store, failing(4, "refused")).run().history) == SETTINGS.generations
+    assert len(search(store, failing(4, "refused")).run().history) == SEARCH.generations
 
 
 def test_failed_candidates_neither_survive_nor_become_finalists(store: Store) -> None:
-    result = search(store, failing(2, "silent"), replace(SETTINGS, finalists=18)).run()
+    result = search(store, failing(2, "silent"), replace(SEARCH, finalists=18)).run()
     assert [sum(not one.score.ok for one in generation.candidates) for generation in result.history] == [2] * 4
     assert all(result.candidates[place].score.ok for place in result.history[-1].survivors)
     assert all(finalist.candidate.score.ok for finalist in result.finalists)
-    assert len(result.finalists) == SETTINGS.candidates - 4 * 2
+    assert len(result.finalists) == SEARCH.candidates - 4 * 2
 
 
 def test_a_first_generation_of_silent_networks_keeps_the_search_going(store: Store) -> None:
@@ -465,7 +423,7 @@ def test_nothing_usable_is_a_run_error(tmp_path: Path) -> None:
 
 def test_a_term_that_was_not_measured_is_a_run_error(store: Store) -> None:
     with pytest.raises(RunError, match=r"gave no 'energy' term \(it gave: ones, parameters, score\)"):
-        search(store, settings=replace(SETTINGS, objectives=("score", "energy"))).run()
+        search(store, settings=replace(SEARCH, objectives=("score", "energy"))).run()
 
 
 # Settings and what they need
@@ -475,7 +433,7 @@ def test_the_defaults_cost_what_the_methods_reference_says() -> None:
     settings = PopulationSettings()
     assert (settings.population, settings.offspring, settings.generations) == (50, 50, 100)
     assert settings.candidates == 5000
-    assert read_settings(PopulationSettings, plain(SETTINGS)) == SETTINGS
+    assert read_settings(PopulationSettings, plain(SEARCH)) == SEARCH
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from evolution_subjects import EVOLUTION, Killed, bowl
 
 from evospike.core.errors import RunError, SettingsError, StoreError
 from evospike.evolution.evaluate import evaluate_with
@@ -14,19 +15,7 @@ from evospike.evolution.settings import EvolutionSettings
 from evospike.evolution.store import Store
 from evospike.evolution.study import Event, SearchSpace, Study, StudyResult
 
-SETTINGS = EvolutionSettings(population=4, generations=3, finalists=2, finalist_seeds=2)
 Judge = Callable[[Request], Score]
-
-
-class Killed(BaseException):
-    """Stands for Ctrl-C."""
-
-
-def bowl(request: Request) -> Score:
-    x, y = request.genotype.values
-    loss = (x + 1.5) ** 2 + (y + 0.5) ** 2
-    noise = 0.001 * request.draw_key[1] if request.kind == "finalist" else 0.0
-    return Score("ok", terms={"loss": loss, "validation_loss": loss + noise, "temporal": -x, "entropy": y})
 
 
 def backwards(judge: Judge = bowl, stop_after: int | None = None):
@@ -44,7 +33,7 @@ def backwards(judge: Judge = bowl, stop_after: int | None = None):
     return evaluate
 
 
-def study(store: Store, judge: Judge = bowl, settings: EvolutionSettings = SETTINGS, **options) -> Study:
+def study(store: Store, judge: Judge = bowl, settings: EvolutionSettings = EVOLUTION, **options) -> Study:
     evaluate = options.pop("evaluate", None) or backwards(judge)
     space = SearchSpace.of(("log_sigma_x", "log_sigma_g"), settings)
     return Study(store, settings, options.pop("seed", 5), space, evaluate, **options)
@@ -164,7 +153,7 @@ def test_workers_give_the_same_history(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_random_search_costs_as_much(tmp_path: Path) -> None:
     with Store.create(tmp_path / "record") as store:
-        study(store, settings=replace(SETTINGS, strategy="random")).run()
+        study(store, settings=replace(EVOLUTION, strategy="random")).run()
         assert len(store.scores()) == 16
 
 
@@ -173,7 +162,7 @@ def test_another_study_on_the_same_record_is_refused(store: Store) -> None:
     with pytest.raises(StoreError, match=r"belongs to another study \(seed: 5 -> 6\)"):
         study(store, seed=6).run()
     with pytest.raises(StoreError, match=r"\(settings.generations: 3 -> 4\); set these back or start a new run folder"):
-        study(store, settings=replace(SETTINGS, generations=4)).run()
+        study(store, settings=replace(EVOLUTION, generations=4)).run()
 
 
 def test_asks_that_differ_from_the_record_are_explained(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +246,7 @@ def test_an_evaluation_that_breaks_its_promise_is_explained(tmp_path: Path) -> N
 
 def test_mode_random_needs_no_study(store: Store) -> None:
     with pytest.raises(SettingsError, match="mode 'random' evolves nothing"):
-        study(store, settings=replace(SETTINGS, mode="random"))
+        study(store, settings=replace(EVOLUTION, mode="random"))
 
 
 def test_search_spaces_that_cannot_be_searched_are_refused() -> None:

@@ -78,6 +78,12 @@ def bowl_score(payload: Values, context: Values) -> Values:
     return {"status": "ok", "terms": terms, "seconds": time.perf_counter()}
 
 
+def bowl_score_in_its_time(payload: Values, context: Values) -> Values:
+    """The same; every third candidate takes long."""
+    time.sleep(0.3 if payload["index"] % 3 == 0 else 0.02)
+    return bowl_score(payload, context)
+
+
 def facts(context: Values) -> dict[str, str]:
     return {"colour": context["colour"], "pid": str(os.getpid())}
 
