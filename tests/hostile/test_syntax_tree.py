@@ -59,7 +59,6 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("evolution/executors/local.py", "import pickle"): OWN_PROCESSES,
     ("evolution/executors/worker.py", "import pickle"): OWN_PROCESSES,
     ("evolution/executors/local.py", "import subprocess"): "starts our own interpreter",
-    ("evolution/executors/ray.py", "import pickle"): OWN_PROCESSES,
     (
         "evolution/executors/ray_cluster.py",
         "import ray",

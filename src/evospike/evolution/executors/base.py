@@ -21,6 +21,11 @@ class Outcome:
     attempts: int = 1
     timed_out: bool = False
 
+    @classmethod
+    def overdue(cls, limit_s: float, attempts: int) -> Outcome:
+        """Of a payload that was ended after its limit in seconds."""
+        return cls(None, f"not done after {limit_s:g} s", attempts, timed_out=True)
+
 
 class Executor(Protocol):
     """Runs payloads; which worker takes which payload must not change any value."""

@@ -25,6 +25,7 @@ from typing import Any
 
 from evospike.core.errors import RunError, SettingsError
 from evospike.evolution.executors.base import Outcome, Payload
+from evospike.evolution.executors.worker import outcome_of
 
 _POLL_S = 0.1
 _MOST_FAILED_STARTS = 3
@@ -186,15 +187,10 @@ class LocalExecutor:
 
     def _settle(self, worker: _Worker, message: Message) -> tuple[int, Outcome]:
         _, index, value, error = message
-        attempt = worker.attempt
+        outcome = outcome_of(value, error, worker.attempt)
         worker.rest()
         self._tell()
-        if error is None:
-            try:
-                return index, Outcome(pickle.loads(value), None, attempt)
-            except Exception as problem:
-                error = f"the value cannot be read here: {type(problem).__name__}: {problem}"
-        return index, Outcome(None, error, attempt)
+        return index, outcome
 
     def _bury(self, worker: _Worker, alone: deque[int]) -> tuple[int, Outcome] | None:
         """Remove a dead worker; its payload is retried, or given up at the second death."""
@@ -218,7 +214,7 @@ class LocalExecutor:
             task = worker.task
             if task is not None and worker.seconds_at_work() > self._limit_s:
                 self._discard(worker)
-                yield task, Outcome(None, f"not done after {self._limit_s:g} s", worker.attempt, timed_out=True)
+                yield task, Outcome.overdue(self._limit_s, worker.attempt)
 
     def _discard(self, worker: _Worker) -> str:
         self._workers.remove(worker)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import pickle
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from evospike.evolution.executors.base import Outcome, Payload
 from evospike.evolution.executors.local import THREAD_VARIABLES, WorkerState
 from evospike.evolution.executors.ray_cluster import Cluster
 from evospike.evolution.executors.ray_worker import RayWorker, Started
-from evospike.evolution.executors.worker import one_line
+from evospike.evolution.executors.worker import one_line, outcome_of
 
 _POLL_S = 0.1
 _MOST_FAILED_STARTS = 3
@@ -181,15 +180,10 @@ class RayExecutor:
         self._tell()
 
     def _settle(self, worker: _Worker, task: int, value: bytes | None, error: str | None) -> tuple[int, Outcome]:
-        attempt = worker.attempt
+        outcome = outcome_of(value, error, worker.attempt)
         worker.rest()
         self._tell()
-        if value is not None:
-            try:
-                return task, Outcome(pickle.loads(value), None, attempt)
-            except Exception as problem:
-                error = f"the value cannot be read here: {one_line(problem)}"
-        return task, Outcome(None, error, attempt)
+        return task, outcome
 
     def _bury(self, worker: _Worker, error: Exception, queue: _Queue) -> Iterator[tuple[int, Outcome]]:
         """Remove a dead worker; its payload waits again, or is given up."""
@@ -215,7 +209,7 @@ class RayExecutor:
         for worker in self._busy() if self._limit_s else ():
             if worker.task is not None and worker.seconds_at_work() > self._limit_s:
                 self._discard(worker)
-                yield worker.task, Outcome(None, f"not done after {self._limit_s:g} s", worker.attempt, timed_out=True)
+                yield worker.task, Outcome.overdue(self._limit_s, worker.attempt)
 
     def _discard(self, worker: _Worker) -> None:
         self._workers.remove(worker)

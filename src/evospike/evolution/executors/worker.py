@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
+from evospike.evolution.executors.base import Outcome
+
 POLL_S = 0.5
 _GRACE_S = 1.0
 _PR_SET_PDEATHSIG = 1
@@ -60,14 +62,24 @@ def one_line(error: BaseException) -> str:
 
 def call(
     function: Callable[[Any, dict[str, Any]], Any], payload: Any, context: dict[str, Any]
-) -> tuple[Any, str | None]:
-    """(value, None) or (None, error); the value is pickled here, so that one that cannot travel is an error
+) -> tuple[bytes | None, str | None]:
+    """(pickled value, None) or (None, error); the value is pickled here, so that one that cannot travel is an error
     too.
     """
     try:
         return pickle.dumps(function(payload, dict(context))), None
     except BaseException as error:  # also SystemExit: one candidate must not end the worker
         return None, one_line(error)
+
+
+def outcome_of(value: bytes | None, error: str | None, attempts: int) -> Outcome:
+    """What `call` gave, read where the driver is."""
+    if value is not None:
+        try:
+            return Outcome(pickle.loads(value), None, attempts)
+        except Exception as problem:
+            error = f"the value cannot be read here: {one_line(problem)}"
+    return Outcome(None, error, attempts)
 
 
 def _take_over_stdout() -> BinaryIO:
