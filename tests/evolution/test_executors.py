@@ -107,6 +107,19 @@ def test_retries_run_alone(tmp_path: Path) -> None:
     assert [line.split()[0] for line in lines[-5:-1]] == ["start", "end", "start", "end"]
 
 
+def test_payloads_may_be_added_while_outcomes_are_taken(tmp_path: Path) -> None:
+    """Also after one that has to wait until it can run alone: it does not wait for all that is added later."""
+    added = payloads(3)
+    with LocalExecutor(2, 1, "worker_functions:die_once", {"folder": str(tmp_path)}) as pool:
+        found = []
+        for index, outcome in pool.run(added):
+            found.append((index, outcome.value, outcome.attempts))
+            if len(added) < 30:
+                added += [{"x": len(added)}]
+    assert sorted(found) == [(x, x, 1 + (x == 1)) for x in range(30)]
+    assert [index for index, _, _ in found].index(1) < 6
+
+
 def test_a_worker_that_dies_twice_is_an_error(tmp_path: Path) -> None:
     found = outcomes("die_always", 3, folder=str(tmp_path))
     assert found[1] == Outcome(None, "worker died twice (killed by SIGKILL)", 2)

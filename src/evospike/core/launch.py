@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from evospike.core.errors import SettingsError
 
-TRAINING = ("train", "resume")
+TRAINING = ("train", "resume", "replay")
 """Commands that several processes can carry out together."""
 
 

@@ -33,6 +33,7 @@ CREATE TABLE records (
 );
 """
 
+_INSERT = "INSERT INTO records VALUES (?, ?, ?, ?)"
 _EVERY_ROW = """
 SELECT kind, name, content, checksum, (SELECT count(*) FROM records INDEXED BY sqlite_autoindex_records_1)
 FROM records NOT INDEXED ORDER BY kind, name
@@ -61,15 +62,18 @@ class Store:
         self._connection = connection
 
     @classmethod
-    def create(cls, path: Path) -> Store:
-        """Start a new record; StoreError when there is one already. A crash leaves no half-made file."""
+    def create(cls, path: Path, told: Sequence[str] = ()) -> Store:
+        """Start a new record; StoreError when there is one already. A crash leaves no half-made file.
+
+        told: keys in the order in which a steady-state evolution is to be told its candidates, as far as it is known.
+        """
         if path.exists():
             raise StoreError(f"{path} exists already; open it to go on, or choose a new run folder")
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary.unlink(missing_ok=True)
-            _write_empty(temporary, path)
+            _write_new(temporary, path, told)
             os.replace(temporary, path)
         except OSError as error:
             raise RunError(f"cannot create {path} ({error.strerror}); free space or choose another folder") from None
@@ -147,7 +151,7 @@ class Store:
         with self._all_or_none():
             for request, score, attempts in scores:
                 self.record_score(request, score, attempts)
-            self._insert("told", f"{turn:08d}", key)
+            self._insert("told", _turn_name(turn), key)
 
     def record_value(self, name: str, value: Any) -> None:
         """Record a fact about the run as JSON; it enters the run's digest, so let it hold no times and no
@@ -169,7 +173,7 @@ class Store:
         """The keys of what a steady-state evolution was told, in that order; StoreError when one is missing."""
         result: list[str] = []
         for turn, (name, key) in enumerate(self._select("told")):
-            if name != f"{turn:08d}" or not isinstance(key, str):
+            if name != _turn_name(turn) or not isinstance(key, str):
                 raise StoreError(f"{self.path} lacks turn {turn}; the file was altered, start a new run")
             result.append(key)
         return result
@@ -221,14 +225,10 @@ class Store:
             raise
 
     def _insert(self, kind: str, name: str, content: Any) -> None:
-        try:
-            text = canonical_json(content)
-        except (TypeError, ValueError) as error:
-            raise StoreError(f"cannot record {kind} '{name}' ({error}); give plain JSON with finite numbers") from None
-        row = (kind, name, text, _checksum(kind, name, text))
+        row = _row(kind, name, content)
         with _explained(self.path):
             try:
-                self._connection.execute("INSERT INTO records VALUES (?, ?, ?, ?)", row)
+                self._connection.execute(_INSERT, row)
             except sqlite3.IntegrityError:
                 raise StoreError(
                     f"{kind} '{name}' is recorded already in {self.path}; a record is never written twice, "
@@ -266,10 +266,25 @@ def _checksum(kind: str, name: str, text: str) -> str:
     return digest_json([kind, name, text])
 
 
-def _write_empty(path: Path, shown: Path) -> None:
+def _row(kind: str, name: str, content: Any) -> tuple[str, str, str, str]:
+    try:
+        text = canonical_json(content)
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"cannot record {kind} '{name}' ({error}); give plain JSON with finite numbers") from None
+    return kind, name, text, _checksum(kind, name, text)
+
+
+def _turn_name(turn: int) -> str:
+    return f"{turn:08d}"
+
+
+def _write_new(path: Path, shown: Path, told: Sequence[str]) -> None:
+    rows = [_row("told", _turn_name(turn), key) for turn, key in enumerate(told)]
     with _explained(shown), contextlib.closing(sqlite3.connect(path, timeout=_WAIT_S)) as connection:
         _prepare(connection, shown)
-        connection.executescript(f"BEGIN; {_TABLES} INSERT INTO meta VALUES ('format', '{FORMAT}'); COMMIT;")
+        connection.executescript(f"BEGIN; {_TABLES} INSERT INTO meta VALUES ('format', '{FORMAT}');")
+        connection.executemany(_INSERT, rows)
+        connection.execute("COMMIT")
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

@@ -102,6 +102,15 @@ def create_run(verb: str, recipe: Recipe, output: str | None) -> RunFolder:
     Raises: SettingsError for a recipe that the verb has no use for; RunError when the folder exists and is not empty,
     or cannot be made.
     """
+    run = new_run(verb, recipe, output)
+    record_run(run)
+    return run
+
+
+def new_run(verb: str, recipe: Recipe, output: str | None, **facts: Any) -> RunFolder:
+    """What `create_run` makes, before anything is written: `record_run` makes it a run. facts: further ones of its
+    record, plain JSON.
+    """
     recipe.check_for(verb)
     path = Path(output) if output else unused_path(f"runs/{_as_name(recipe)}-{time.strftime('%Y%m%d-%H%M%S')}")
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -119,12 +128,19 @@ def create_run(verb: str, recipe: Recipe, output: str | None) -> RunFolder:
         "commit": source_commit(),
         "python": platform.python_version(),
         "platform": platform.platform(),
+        **facts,
     }
-    try:
-        write_record(path / "run.json", record)
-    except OSError as error:
-        raise RunError(f"cannot write to '{path}' ({error.strerror}); give -o a folder on a disk with room") from None
     return RunFolder(path, record)
+
+
+def record_run(run: RunFolder) -> None:
+    """Write the record of a new run. Raises: RunError when its folder cannot be made."""
+    try:
+        run.write("run.json", run.record)
+    except OSError as error:
+        raise RunError(
+            f"cannot write to '{run.path}' ({error.strerror}); give -o a folder on a disk with room"
+        ) from None
 
 
 def _as_name(recipe: Recipe) -> str:
