@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from evospike.core import errors
 
@@ -32,3 +34,18 @@ def test_missing_extra_says_what_to_install() -> None:
 def test_an_interrupt_passes_error_handling_by() -> None:
     assert not issubclass(errors.Interrupted, Exception)
     assert errors.Interrupted(15).signum == 15
+
+
+@given(st.text(max_size=5000))
+@example("x" * errors.LONGEST_MESSAGE)
+@example("x" * (errors.LONGEST_MESSAGE + 1))
+def test_a_message_is_whole_or_has_its_beginning_and_its_end(text: str) -> None:
+    message = str(errors.RunError(text))
+    assert len(message) <= errors.LONGEST_MESSAGE
+    if len(text) <= errors.LONGEST_MESSAGE:
+        assert message == text
+    else:
+        start, _, end = message.partition(" … ")
+        assert text.startswith(start)
+        assert text.endswith(end)
+        assert min(len(start), len(end)) > 900

@@ -13,7 +13,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["evospike", "tomllib", "json", "zipfile"]):
-    from hostile_fuzz import refusing
+    from hostile_fuzz import DEADLINE_SECONDS, deadline, refusing
     from hostile_targets import targets
 
 
@@ -28,10 +28,10 @@ def main() -> None:
     def read(data: bytes) -> None:
         shutil.rmtree(inside, ignore_errors=True)
         inside.mkdir()
-        with refusing():
+        with refusing(), deadline(DEADLINE_SECONDS):
             target.read(data, inside)
 
-    options = [f"-atheris_runs={count}", "-timeout=10", "-max_len=4096", "-seed=1", "-rss_limit_mb=0"]
+    options = [f"-atheris_runs={count}", "-timeout=0", "-max_len=4096", "-seed=1", "-rss_limit_mb=0"]
     atheris.Setup([sys.argv[0], *options, f"-artifact_prefix={folder}/", str(seeds)], read)
     atheris.Fuzz()
 

@@ -65,6 +65,14 @@ def test_names_that_no_file_can_have(name: str) -> None:
             read(name)
 
 
+@pytest.mark.parametrize("change", ["run.device={" + "a." * 5000 + "}", 'data.source="' + "x" * 10**5 + '"'])
+def test_texts_that_no_line_can_hold(change: str) -> None:
+    """What was given is quoted, but the end, which says what to do, can be read."""
+    with pytest.raises(SettingsError) as caught:
+        read_recipe("digits", [change])
+    check_message(str(caught.value))
+
+
 def tensor_file(path: Path, header: dict[str, Any], data: bytes) -> None:
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + data)

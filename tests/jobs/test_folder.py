@@ -90,8 +90,9 @@ def test_a_spoilt_record_is_refused(tmp_path: Path, text: str, message: str) -> 
     [
         ({}, "has format None; this release reads format 1, run it anew"),
         ({"format": 2}, "has format 2; this release reads format 1"),
-        ({"format": 1}, "run.json names no verb or no recipe; the file was altered"),
-        ({"format": 1, "verb": "train", "recipe": []}, "names no verb or no recipe"),
+        ({"format": 1}, "run.json names no verb, recipe or command; the file was altered"),
+        ({"format": 1, "verb": "train", "recipe": []}, "names no verb, recipe or command"),
+        ({"format": 1, "verb": "train", "recipe": {}, "command": 5}, "names no verb, recipe or command"),
     ],
 )
 def test_a_whole_record_of_something_else_is_refused(tmp_path: Path, record: dict[str, Any], message: str) -> None:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -23,6 +24,9 @@ import pytest
 
 import evospike
 from evospike.cli.main import main
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as under nohup; runs that the tests start would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HERE = Path(__file__).parent
 PATIENCE_S = 600.0
@@ -105,6 +109,15 @@ CASES = {
 }
 """Evolution and the training of sparse genetic networks; a search; structure learning and its control, side by side;
 one training of a sparse genetic network, which the driver does itself."""
+
+STEADY_CASES = {
+    case.name: case
+    for case in (
+        Case("steady evolve", "evolve", ("evolution.in_flight=3", 'final.arms=["genetic"]', "training.epochs=1")),
+        Case("steady search", "search", ("search.in_flight=3",)),
+    )
+}
+"""The same with a record that depends on what arrives first."""
 
 
 @dataclass(frozen=True)
@@ -235,6 +248,11 @@ def unbroken(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable
 @pytest.fixture
 def cases() -> Mapping[str, Case]:
     return CASES
+
+
+@pytest.fixture(params=STEADY_CASES.values(), ids=STEADY_CASES.keys())
+def steady_case(request: pytest.FixtureRequest) -> Case:
+    return request.param
 
 
 @pytest.fixture(params=CASES.values(), ids=CASES.keys())

@@ -17,9 +17,16 @@ line and exits with 2.
 
 from __future__ import annotations
 
+LONGEST_MESSAGE = 2000
+"""Characters of a message; of a longer one the middle is left out, since its end says what to do."""
+
 
 class EvospikeError(Exception):
     """Base of every error that evospike raises on purpose."""
+
+    def __init__(self, message: str) -> None:
+        half = LONGEST_MESSAGE // 2 - 2
+        super().__init__(message if len(message) <= LONGEST_MESSAGE else f"{message[:half]} … {message[-half:]}")
 
 
 class SettingsError(EvospikeError, ValueError):

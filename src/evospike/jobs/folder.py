@@ -1,6 +1,6 @@
 """A run folder: what is in it, how it is made and opened. Imports no torch.
 
-RUN/run.json          verb, recipe, command, versions, commit; written before anything slow
+RUN/run.json          verb, recipe, command, versions, commit; of a replay what it replays; written before anything slow
 RUN/plan.json         what was decided once: device, threads, neuron path, contraction orders, digests of the data
 RUN/study.sqlite      every generation and score of an evolution, a search or a ranking
 RUN/study-K.sqlite    the same of the K-th further search of a run, K from 1
@@ -176,8 +176,9 @@ def open_run(path: str | Path) -> RunFolder:
             f"'{path}' has format {shown(record.get('format'))}; this release reads format {FORMAT}, run it anew "
             f"or open it with {writer}, which wrote it"
         )
-    if record.get("verb") not in VERBS or not isinstance(record.get("recipe"), dict):
-        raise RunError(f"{path / 'run.json'} names no verb or no recipe; the file was altered, restore it")
+    known = record.get("verb") in VERBS and isinstance(record.get("recipe"), dict)
+    if not known or not isinstance(record.get("command", []), list):
+        raise RunError(f"{path / 'run.json'} names no verb, recipe or command; the file was altered, restore it")
     return RunFolder(path, record)
 
 

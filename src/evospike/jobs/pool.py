@@ -6,6 +6,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 
 from evospike.core.errors import MissingExtra
+from evospike.core.progress import tell
 from evospike.evolution.executors.local import LocalExecutor
 from evospike.evolution.executors.ray import RayExecutor
 from evospike.jobs.folder import RunFolder, resolved_threads
@@ -35,6 +36,7 @@ def pool(shop: Workshop, run: RunFolder, function: str, most: int | None = None)
     where the recipe says. Final trainings of a run on Ray share the processors of this machine.
     """
     settings = shop.recipe.run
+    _tell_of_idle_workers(shop.recipe, function)
     on_ray = settings.executor == "ray"
     if on_ray and function != FINAL_TRAINING:
         return _ray_pool(shop, run, function)
@@ -43,6 +45,17 @@ def pool(shop: Workshop, run: RunFolder, function: str, most: int | None = None)
     context = as_context(shop.recipe, shop.plan, str(run.path))
     limit_s = 0.0 if function == FINAL_TRAINING else _limit_s(shop, function)
     return LocalExecutor(workers, shop.plan.threads, _named(function), context, WorkersFile(run), limit_s)
+
+
+def _tell_of_idle_workers(recipe: Recipe, function: str) -> None:
+    """In a steady state no more workers are at work than candidates are in flight."""
+    section = {"score": "evolution", "score_genome": "search"}.get(function, "")
+    in_flight = getattr(recipe, section).in_flight if section else 0
+    if 0 < in_flight < recipe.run.workers:
+        tell(
+            f"{section}.in_flight={in_flight} keeps no more than {in_flight} of {recipe.run.workers} workers busy; "
+            "a new run may have more in flight"
+        )
 
 
 def _ray_pool(shop: Workshop, run: RunFolder, function: str) -> RayExecutor:
