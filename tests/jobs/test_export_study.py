@@ -26,7 +26,7 @@ from optuna_dashboard import wsgi
 from evospike.core.errors import EvospikeError, MissingExtra, RunError, SettingsError
 from evospike.evolution.records import Genotype, Request, Score
 from evospike.evolution.store import Store
-from evospike.jobs.export_study import _gene_distribution, _genes, export_study
+from evospike.jobs.export_study import NOTE, _gene_distribution, _genes, export_study
 from evospike.jobs.folder import RunFolder, create_run
 from evospike.search.settings import SpaceSettings
 from evospike.search.space import Space
@@ -101,6 +101,7 @@ def test_an_evolution(evolution, exported: Path) -> None:
     assert study.user_attrs["recipe"] == "tiny"
     assert study.user_attrs["seed"] == 0
     assert study.user_attrs["commit"] == run.record["commit"]
+    assert study.user_attrs["note"] == NOTE
     assert json.loads(study.user_attrs["settings"]) == run.record["recipe"]
     fitness = [value for generation in result.history for value in generation.fitness]
     scores = [score for generation in result.history for score in generation.scores]
@@ -118,6 +119,7 @@ def test_an_evolution(evolution, exported: Path) -> None:
         assert trial.duration == timedelta(seconds=0.25)
         facts = trial.user_attrs
         assert (facts["generation"], facts["candidate"]) == divmod(number, 4)
+        assert "asked_generation" not in facts
         assert (facts["status"], facts["reason"]) == (score.status, score.reason)
         assert (facts["draw_key"], facts["seconds"], facts["attempts"]) == (["generation", number // 4], 0.25, 1)
         terms = {name.removeprefix("term "): x for name, x in facts.items() if name.startswith("term ")}

@@ -23,6 +23,7 @@ from evospike.jobs.records import (
     Objective,
     StudyRecord,
     created,
+    in_flight_of,
     numbers_of,
     objectives_of,
     read_study,
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
 NOTE = (
     "written by evospike; a run records how long a candidate took, not when, so every trial starts when the run was "
     "created; a fitness is compared within its generation alone"
+)
+
+STEADY_NOTE = (
+    "; in a steady state, generations and candidates are numbered as they were told, not as they were asked for"
 )
 
 Parameters = Mapping[str, tuple[Any, "BaseDistribution"]]
@@ -123,7 +128,7 @@ def _describe(study: Study, run: RunFolder, record: StudyRecord, objectives: Seq
         "evospike": run.record.get("evospike", ""),
         "record": record.name,
         "objectives": [objective.name for objective in objectives],
-        "note": NOTE,
+        "note": NOTE + (STEADY_NOTE if in_flight_of(run) else ""),
     }
     for name, value in facts.items():
         study.set_user_attr(name, value)
@@ -138,12 +143,13 @@ def _trials(
         draws.setdefault(one.request.genotype, []).append(one)
     winner = record.values.get(WINNER) or {}
     started = created(run).astimezone().replace(tzinfo=None)
+    steady = in_flight_of(run) > 0
 
     def trial_of(candidate: Candidate) -> FrozenTrial:
-        request = candidate.recorded.request
-        chosen = (request.generation, request.index) == (winner.get("generation"), winner.get("candidate"))
+        chosen = (candidate.generation, candidate.index) == (winner.get("generation"), winner.get("candidate"))
         facts = {
             **_facts(candidate),
+            **(_asked_facts(candidate) if steady else {}),
             **({"winner": True} if chosen else {}),
             **_finalist_facts(draws.get(candidate.genotype, ())),
         }
@@ -174,8 +180,8 @@ def _trial(candidate: Candidate, parameters: Parameters, facts: Mapping[str, Any
 def _facts(candidate: Candidate) -> dict[str, Any]:
     request, score = candidate.recorded.request, candidate.score
     return {
-        "generation": request.generation,
-        "candidate": request.index,
+        "generation": candidate.generation,
+        "candidate": candidate.index,
         "status": score.status,
         "reason": score.reason,
         "draw_key": list(request.draw_key),
@@ -183,6 +189,12 @@ def _facts(candidate: Candidate) -> dict[str, Any]:
         "attempts": candidate.recorded.attempts,
         **{f"term {name}": value for name, value in score.terms.items()},
     }
+
+
+def _asked_facts(candidate: Candidate) -> dict[str, Any]:
+    """The number of a candidate of a steady state as it was asked for; elsewhere there is only one."""
+    request = candidate.recorded.request
+    return {"asked_generation": request.generation, "asked_candidate": request.index}
 
 
 def _finalist_facts(draws: Sequence[Recorded]) -> dict[str, Any]:

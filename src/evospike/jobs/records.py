@@ -13,8 +13,9 @@ from typing import Any
 
 from evospike.core.errors import RunError
 from evospike.evolution.fitness import fitness, loss_spread, term, term_weights
+from evospike.evolution.recorded import RecordedCandidate, read_recorded, told_sizes
 from evospike.evolution.records import Genotype, Score
-from evospike.evolution.settings import MAXIMISED, EvolutionSettings
+from evospike.evolution.settings import MAXIMISED, EvolutionSettings, PopulationSettings
 from evospike.evolution.store import Recorded, Store
 from evospike.jobs.folder import RunFolder, read_record
 from evospike.training.checkpoint import saved_record
@@ -34,21 +35,36 @@ class Objective:
 class Candidate:
     """One scored candidate. values: its objectives in order, None when it is not usable."""
 
-    recorded: Recorded
+    place: RecordedCandidate
     values: tuple[float, ...] | None
 
     @property
+    def generation(self) -> int:
+        return self.place.generation
+
+    @property
+    def index(self) -> int:
+        return self.place.index
+
+    @property
+    def recorded(self) -> Recorded:
+        return self.place.recorded
+
+    @property
     def genotype(self) -> Genotype:
-        return self.recorded.request.genotype
+        return self.place.genotype
 
     @property
     def score(self) -> Score:
-        return self.recorded.score
+        return self.place.score
 
 
 @dataclass(frozen=True)
 class Generation:
-    """One generation. asked: candidates it has in the end; candidates: those that are scored, in order."""
+    """One generation. asked: candidates it has in the end; candidates: those that are scored, in order.
+
+    In a steady state, candidates are numbered as they were told, and those that were not told yet do not count.
+    """
 
     number: int
     asked: int
@@ -120,21 +136,28 @@ def study_count(run: RunFolder) -> int:
 
 def read_study(run: RunFolder, path: Path) -> StudyRecord:
     """One study of a run. Raises: StoreError, RunError for a record that cannot be trusted."""
+    settings = _study_settings(run)
     with Store.view(path) as store:
-        recorded = store.scores()  # before the generations: a score is never there without its generation
-        asked, values = store.generations(), store.values()
-    candidates: dict[int, list[Recorded]] = {number: [] for number in range(len(asked))}
-    for one in recorded:
-        if one.request.kind == "candidate":
-            candidates.setdefault(one.request.generation, []).append(one)
-    scored = [candidates[number] for number in range(len(asked))]
-    found = objective_values(run, [[one.score for one in group] for group in scored])
+        study = read_recorded(store, None if settings is None else told_sizes(settings))
+    found = objective_values(run, [[one.score for one in generation.candidates] for generation in study.generations])
     generations = tuple(
-        Generation(number, len(genotypes), tuple(map(Candidate, group, values_of)))
-        for number, (genotypes, group, values_of) in enumerate(zip(asked, scored, found, strict=True))
+        Generation(one.number, one.asked, tuple(map(Candidate, one.candidates, values)))
+        for one, values in zip(study.generations, found, strict=True)
     )
-    finalists = tuple(one for one in recorded if one.request.kind == "finalist")
-    return StudyRecord(path.stem, generations, finalists, values)
+    return StudyRecord(path.stem, generations, study.finalists, study.values)
+
+
+def in_flight_of(run: RunFolder) -> int:
+    """Of a run in a steady state, how many candidates are in flight at most; 0 for one by generations."""
+    settings = _study_settings(run)
+    return 0 if settings is None else settings.in_flight
+
+
+def _study_settings(run: RunFolder) -> EvolutionSettings | PopulationSettings | None:
+    """How the studies of a run go on; None where it has none, and for a ranking."""
+    if run.verb == "search":
+        return run.recipe.search
+    return run.recipe.evolution if run.verb == "evolve" and run.recipe.evolution.mode != "random" else None
 
 
 def objectives_of(run: RunFolder) -> tuple[Objective, ...]:

@@ -20,13 +20,15 @@ from evospike.core.text import shown
 from evospike.evolution.failures import count_failures
 from evospike.evolution.fitness import LOSS_TERMS
 from evospike.evolution.ledger import WINNER
-from evospike.evolution.store import Recorded
+from evospike.evolution.records import Score
 from evospike.jobs.folder import WEIGHTS, RunFolder
 from evospike.jobs.progress import PROGRESS, read_progress
 from evospike.jobs.recipe import Recipe
 from evospike.jobs.records import (
     Objective,
+    StudyRecord,
     TrainingRecord,
+    in_flight_of,
     objectives_of,
     read_study,
     read_training,
@@ -61,7 +63,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class CandidateState:
-    """One score of a study. value: what `StudyState.best` is of; None when it was not measured."""
+    """One score of a study. value: what `StudyState.best` is of; None when it was not measured.
+
+    generation, index: of a candidate in a steady state, as it was told.
+    """
 
     generation: int
     index: int
@@ -76,7 +81,7 @@ class CandidateState:
 class StudyState:
     """An evolution, a search or a ranking.
 
-    generation: the last one asked for, from 1, of `generations`; asked, scored, failed, pending: of its candidates, how
+    generation: the last one begun, from 1, of `generations`; asked, scored, failed, pending: of its candidates, how
     many. done, expected: scores so far and of the whole study. measure: what `best`, the best value so far, is of.
     seconds: mean of a score. finished: it has its winner, or every score. failures: how many of all its scores are not
     usable, by status.
@@ -123,7 +128,8 @@ class RunState:
     """Everything a watcher sees.
 
     doing: what each worker process does, while their driver is alive; nothing where the driver does it all itself.
-    result: the headline numbers of a finished run. problems: what could not be read.
+    result: the headline numbers of a finished run. problems: what could not be read. in_flight: of a steady state, how
+    many candidates are in flight at most; 0 for a run by generations.
     """
 
     path: str
@@ -138,6 +144,7 @@ class RunState:
     trainings: tuple[TrainingState, ...]
     result: dict[str, Any] | None
     problems: tuple[str, ...]
+    in_flight: int = 0
 
 
 def state_of(run: RunFolder) -> RunState:
@@ -177,6 +184,7 @@ class _Reader:
             trainings=trainings,
             result=None if result is None else self._try(lambda: _headline(result), None),
             problems=tuple(dict.fromkeys(self._problems)),
+            in_flight=in_flight_of(run),
         )
 
     def _try(self, read: Callable[[], T], default: T) -> T:
@@ -233,7 +241,7 @@ class _Reader:
             measure=measure.name,
             best=(max if measure.maximised else min)(values, default=None),
             seconds=fmean(one.score.seconds for one in seen) if seen else None,
-            latest=tuple(_candidate(one, measure.name) for one in seen[-LATEST:]),
+            latest=_latest(record, measure.name),
             finished=WINNER in record.values or len(seen) == expected,
             failures=count_failures(one.score.status for one in seen),
         )
@@ -304,11 +312,16 @@ def _expected(verb: str, recipe: Recipe) -> int:
     return settings.population * settings.generations + settings.finalists * settings.finalist_seeds
 
 
-def _candidate(one: Recorded, measure: str) -> CandidateState:
-    request, score = one.request, one.score
-    finalist = request.kind == "finalist"
-    value = score.terms.get(measure)
-    return CandidateState(request.generation, request.index, finalist, score.status, score.reason, value, score.seconds)
+def _latest(record: StudyRecord, measure: str) -> tuple[CandidateState, ...]:
+    """The last scores, finalists after all candidates."""
+
+    def state(generation: int, index: int, score: Score, *, finalist: bool) -> CandidateState:
+        value = score.terms.get(measure)
+        return CandidateState(generation, index, finalist, score.status, score.reason, value, score.seconds)
+
+    candidates = [state(one.generation, one.index, one.score, finalist=False) for one in record.candidates]
+    draws = [state(one.request.generation, one.request.index, one.score, finalist=True) for one in record.finalists]
+    return tuple([*candidates, *draws][-LATEST:])
 
 
 def _progress(
@@ -331,7 +344,9 @@ def _study_progress(run: RunFolder, studies: Sequence[StudyState]) -> Progress:
     total = study_count(run) * _expected(run.verb, run.recipe)
     done = sum(study.expected if study.finished else study.done for study in studies)
     seconds = _weighted_mean([(study.seconds, study.done) for study in studies])
-    return _measured(done, total, "scores", seconds, run.recipe.run.workers)
+    workers = run.recipe.run.workers
+    side_by_side = min(workers, in_flight_of(run) or workers)
+    return _measured(done, total, "scores", seconds, side_by_side)
 
 
 def _training_progress(recipe: Recipe, trainings: Sequence[TrainingState]) -> Progress:

@@ -99,9 +99,10 @@ def mirrored(run: RunFolder, every: float = EVERY_SECONDS) -> Iterator[None]:
 def curves_of(run: RunFolder) -> list[Curve]:
     """Every curve that a run's records hold, those of its studies first.
 
-    Of a study, a step is a complete generation: best and mean of each objective over its usable candidates, every
-    term's mean and its value for the best candidate. Of a training, it is an epoch; a finished one ends with what the
-    test split gave and the firing rates of its layers. Raises: StoreError, RunError.
+    Of a study, a step is a complete generation (in a steady state, of candidates as they were told): best and mean of
+    each objective over its usable candidates, every term's mean and its value for the best candidate. Of a training, it
+    is an epoch; a finished one ends with what the test split gave and the firing rates of its layers. Raises:
+    StoreError, RunError.
     """
     objectives = objectives_of(run)
     studies = [Curve(study.name, _generation_points(study, objectives)) for study in read_studies(run)]

@@ -73,6 +73,8 @@ def _head_lines(state: RunState, width: int, *, follows: bool) -> list[str]:
     lines = [f"evospike {state.verb} {state.recipe}: {state.path}", _phase_line(state)]
     if follows and state.phase in ("stopped", "not started"):
         lines.append("waiting for it to go on; Ctrl-C ends this")
+    if state.in_flight:
+        lines.append(_steady_line(state))
     if state.progress is not None:
         lines.append(_progress_line(state.progress, width))
     if state.phase == "evolving" and state.trainings:
@@ -139,6 +141,11 @@ def _phase_line(state: RunState) -> str:
     asked = ", which this host cannot ask" if holder.state == "elsewhere" else ""
     workers = _plural(state.workers, "worker")
     return f"{state.phase}: process {holder.pid} on {holder.host}{asked}, since {holder.since}, {workers}"
+
+
+def _steady_line(state: RunState) -> str:
+    workers = ", for workers as they were asked for" if state.doing else ""
+    return f"steady state, at most {state.in_flight} in flight; candidates are numbered as they were told{workers}"
 
 
 def _progress_line(progress: Progress, width: int) -> str:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from evospike.evolution.population import Candidate
+from evospike.evolution.recorded import read_recorded
 from evospike.evolution.store import Store
 from evospike.jobs.folder import RunFolder
 from evospike.report.facts import RunFacts, data_facts, reading
-from evospike.report.search.facts import failures_of, read_generations, term_of
+from evospike.report.search.facts import candidate_of, failures_of, term_of
 
 ACCURACY = "accuracy"
 
@@ -90,7 +91,7 @@ def _architectures(run: RunFolder) -> tuple[Candidate, ...]:
     if not run.store_path.is_file():
         return ()
     with Store.open(run.store_path) as store:
-        return tuple(one for generation in read_generations(store) for one in generation.candidates)
+        return tuple(map(candidate_of, read_recorded(store, None).candidates))
 
 
 def _score(row: Mapping[str, Any]) -> RankedScore:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-from evospike.core.errors import RunError
 from evospike.core.files import canonical_json
 from evospike.data.known import known_facts
 from evospike.evolution.failures import count_failures, failures_in_words
-from evospike.evolution.ledger import WINNER
 from evospike.evolution.population import Candidate
+from evospike.evolution.recorded import RecordedCandidate, RecordedStudy, read_recorded, told_sizes
 from evospike.evolution.settings import MAXIMISED
-from evospike.evolution.store import Recorded, Store
+from evospike.evolution.store import Store
 from evospike.jobs.folder import RunFolder
 from evospike.jobs.recipe import Recipe
 from evospike.report.facts import RunFacts, data_facts, reading
@@ -28,7 +26,10 @@ SEED_TERMS = ("score", "parameters", "operations", "firing_rate")
 
 @dataclass(frozen=True)
 class SearchGeneration:
-    """One generation as far as it is recorded. asked: candidates it has in the end."""
+    """One generation as far as it is recorded. asked: candidates it has in the end.
+
+    In a steady state, candidates are numbered as they were told.
+    """
 
     number: int
     asked: int
@@ -184,15 +185,9 @@ def image_side(recipe: Recipe) -> tuple[int, int] | None:
     return None if known is None else (known.shape[1], known.shape[2])
 
 
-def read_generations(store: Store) -> tuple[SearchGeneration, ...]:
-    """All generations that a store holds, each with the candidates that are scored."""
-    recorded: dict[int, list[Recorded]] = {}
-    for item in store.scores("candidate"):
-        recorded.setdefault(item.request.generation, []).append(item)
-    return tuple(
-        SearchGeneration(number, len(asked), tuple(map(_candidate, recorded.get(number, ()))))
-        for number, asked in enumerate(store.generations())
-    )
+def candidate_of(one: RecordedCandidate) -> Candidate:
+    """What a search calls a candidate."""
+    return Candidate(one.generation, one.index, one.genotype, one.score)
 
 
 @dataclass(frozen=True)
@@ -215,7 +210,9 @@ class _Search:
 
 
 def _read_search(run: RunFolder, number: int, objectives: Sequence[str]) -> _Search:
-    generations, place = _read_store(run.store_path_of(number))
+    study = _read_store(run, number)
+    generations = () if study is None else _generations(study)
+    place = None if study is None else study.winner
     candidates = [candidate for generation in generations for candidate in generation.candidates]
     front = front_of(candidates, objectives)
     chosen = next((c for c in candidates if (c.generation, c.index) == place), front[0] if front else None)
@@ -239,22 +236,19 @@ def _found(search: _Search, result: Mapping[str, Any]) -> SearchSeed:
     return SearchSeed(search.number, search.scored, *(told.get(name) for name in SEED_TERMS))
 
 
-def _read_store(path: Path) -> tuple[tuple[SearchGeneration, ...], tuple[int, int] | None]:
-    """Generations, and the place of the winner as (generation, index)."""
+def _read_store(run: RunFolder, number: int) -> RecordedStudy | None:
+    """One of the searches of a run; None for one that is not begun."""
+    path = run.store_path_of(number)
     if not path.is_file():
-        return (), None
+        return None
     with Store.open(path) as store:
-        generations, winner = read_generations(store), store.values().get(WINNER)
-    if winner is None:
-        return generations, None
-    try:
-        return generations, (int(winner["generation"]), int(winner["candidate"]))
-    except (KeyError, TypeError, ValueError):
-        raise RunError(f"the winner in {path} has an unexpected form; restore it or start a new run") from None
+        return read_recorded(store, told_sizes(run.recipe.search))
 
 
-def _candidate(item: Recorded) -> Candidate:
-    return Candidate(item.request.generation, item.request.index, item.request.genotype, item.score)
+def _generations(study: RecordedStudy) -> tuple[SearchGeneration, ...]:
+    return tuple(
+        SearchGeneration(one.number, one.asked, tuple(map(candidate_of, one.candidates))) for one in study.generations
+    )
 
 
 def _costs(candidate: Candidate, objectives: Sequence[str]) -> tuple[float, ...] | None:

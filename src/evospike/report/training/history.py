@@ -9,13 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from evospike.core.errors import RunError
 from evospike.evolution.failures import count_failures, failures_in_words
 from evospike.evolution.fitness import LOSS_TERMS, TermWeights, fitness, loss_spread, ranks, term_weights
-from evospike.evolution.records import Genotype, Score
+from evospike.evolution.recorded import RecordedCandidate, RecordedGeneration, RecordedStudy, read_recorded, told_sizes
+from evospike.evolution.records import Score
 from evospike.evolution.settings import EvolutionSettings
 from evospike.evolution.store import Recorded, Store
-from evospike.evolution.study import WINNER
 from evospike.jobs.folder import RunFolder
 from evospike.jobs.records import numbers_of
 
@@ -26,6 +25,7 @@ _LOG = "log10 "
 class Candidate:
     """One candidate. place: rank by fitness within its own generation, from 1; None when it cannot be ranked.
 
+    generation, index: in a steady state, as it was told.
     values: what was varied, by label; numbers that the strategy varies as log10 are shown as the number itself.
     share: that rank from 0 (best of its generation) to 1 (worst usable one), for colours.
     """
@@ -89,8 +89,12 @@ class Generation:
 
 @dataclass(frozen=True)
 class Finalist:
-    """A candidate of the last generation on fresh draws. validation_loss: mean over usable draws, None without any."""
+    """A candidate of the last usable generation on fresh draws.
 
+    validation_loss: mean over usable draws, None without any.
+    """
+
+    generation: int
     candidate: int
     values: Mapping[str, float]
     losses: tuple[float | None, ...]
@@ -128,43 +132,35 @@ def read_history(run: RunFolder, settings: EvolutionSettings) -> History | None:
     if not run.store_path.is_file():
         return None
     with Store.open(run.store_path) as store:
-        asked, recorded, values = store.generations(), store.scores(), store.values()
-    generations = _generations(asked, recorded, settings)
-    try:
-        chosen = values.get(WINNER)
-        place = None if chosen is None else (int(chosen["generation"]), int(chosen["candidate"]))
-    except (KeyError, TypeError, ValueError):
-        raise RunError(
-            f"the winner in {run.store_path} has an unexpected form; restore it or start a new run"
-        ) from None
-    names = asked[0][0].names if asked and asked[0] else ()
+        study = read_recorded(store, told_sizes(settings))
+    generations = _generations(study.generations, settings)
+    place = study.winner
+    names = study.generations[0].names if study.generations else ()
     everyone = [candidate for generation in generations for candidate in generation.candidates]
     return History(
         settings=settings,
         labels=tuple(_label(name) for name in names),
         logarithmic=bool(names) and all(name.startswith(_LOG) for name in names),
         generations=generations,
-        finalists=_finalists(asked, recorded, settings, place),
+        finalists=_finalists(study, settings),
         winner=next((c for c in everyone if (c.generation, c.index) == place), None),
     )
 
 
-def _generations(
-    asked: Sequence[tuple[Genotype, ...]], recorded: Sequence[Recorded], settings: EvolutionSettings
-) -> tuple[Generation, ...]:
+def _generations(recorded: Sequence[RecordedGeneration], settings: EvolutionSettings) -> tuple[Generation, ...]:
     result: list[Generation] = []
     seen: list[list[Score]] = []
-    for number, genotypes in enumerate(asked):
-        items = [r for r in recorded if r.request.kind == "candidate" and r.request.generation == number]
-        scores = [item.score for item in items]
+    for one in recorded:
+        scores = [item.score for item in one.candidates]
         seen.append(scores)
-        weights = term_weights(settings, number, loss_spread(seen, settings.loss_from))
+        weights = term_weights(settings, one.number, loss_spread(seen, settings.loss_from))
         values = [fitness(score, weights, settings.loss_from) for score in scores]
         places, usable = ranks(values), sum(value is not None for value in values)
         candidates = tuple(
-            _candidate(item, value, place, usable) for item, value, place in zip(items, values, places, strict=True)
+            _candidate(item, value, place, usable)
+            for item, value, place in zip(one.candidates, values, places, strict=True)
         )
-        result.append(Generation(number, len(genotypes), candidates, weights, LOSS_TERMS[settings.loss_from]))
+        result.append(Generation(one.number, one.asked, candidates, weights, LOSS_TERMS[settings.loss_from]))
     return tuple(result)
 
 
@@ -172,12 +168,12 @@ def _failures(candidates: Sequence[Candidate]) -> str:
     return failures_in_words(count_failures(candidate.status for candidate in candidates))
 
 
-def _candidate(item: Recorded, value: float | None, place: int, usable: int) -> Candidate:
-    request, score = item.request, item.score
+def _candidate(item: RecordedCandidate, value: float | None, place: int, usable: int) -> Candidate:
+    score = item.score
     return Candidate(
-        generation=request.generation,
-        index=request.index,
-        values=numbers_of(request.genotype),
+        generation=item.generation,
+        index=item.index,
+        values=numbers_of(item.genotype),
         status=score.status,
         reason=score.reason,
         terms=score.terms,
@@ -187,27 +183,21 @@ def _candidate(item: Recorded, value: float | None, place: int, usable: int) -> 
     )
 
 
-def _finalists(
-    asked: Sequence[tuple[Genotype, ...]],
-    recorded: Sequence[Recorded],
-    settings: EvolutionSettings,
-    winner: tuple[int, int] | None,
-) -> tuple[Finalist, ...]:
+def _finalists(study: RecordedStudy, settings: EvolutionSettings) -> tuple[Finalist, ...]:
     """Finalists are recorded as place * draws + draw, in the order of their candidates' loss."""
     groups: dict[int, list[Recorded]] = {}
-    for item in recorded:
-        if item.request.kind == "finalist":
-            groups.setdefault(item.request.index // settings.finalist_seeds, []).append(item)
+    for item in study.finalists:
+        groups.setdefault(item.request.index // settings.finalist_seeds, []).append(item)
     result = []
     for group in groups.values():
         request = group[0].request
-        peers = asked[request.generation] if request.generation < len(asked) else ()
-        index = peers.index(request.genotype) if request.genotype in peers else -1
+        peers = [one for one in study.candidates if one.generation == request.generation]
+        index = next((one.index for one in peers if one.genotype == request.genotype), -1)
         losses = tuple(item.score.terms.get("validation_loss") if item.score.ok else None for item in group)
         usable = [loss for loss in losses if loss is not None]
         mean = fmean(usable) if usable else None
-        chosen = (request.generation, index) == winner
-        result.append(Finalist(index, numbers_of(request.genotype), losses, mean, chosen))
+        chosen = (request.generation, index) == study.winner
+        result.append(Finalist(request.generation, index, numbers_of(request.genotype), losses, mean, chosen))
     return tuple(result)
 
 
