@@ -256,6 +256,7 @@ class TestFolders:
 
     def test_an_evaluation_is_not_replaced_by_less_unless_forced(self, evospike, copy) -> None:
         few = ["--samples", 10, "--noise-seeds", 1]
+        (copy / "evaluation.json").unlink(missing_ok=True)
         assert evospike("evaluate", copy, "--quiet", *few).code == 0
         message = "this would lose its robustness (protocol); ask for as much, keep a copy of the file elsewhere, or"
         refused(evospike("evaluate", copy, "--quiet", "--robustness", "none"), message)

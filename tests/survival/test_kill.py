@@ -7,6 +7,7 @@ on any machine.
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import sys
@@ -22,7 +23,7 @@ HERE = Path(__file__).parent
 SEED = 0
 KILLS_PER_ROUND = 3
 LONGEST_DELAY_S = 0.05
-IN_THE_GATE = ("search", "train")
+IN_THE_GATE = ("search", "train", "steady search")
 """Cases that are killed once in the gate: a record in workers, and the training of a sparse network."""
 
 pytestmark = [
@@ -70,23 +71,51 @@ def test_moments_are_seeded_and_take_turns() -> None:
 def test_killed_at_any_moment_a_run_ends_as_the_unbroken_one(
     case, runs, unbroken: Callable[[str], Path], workers_of: Callable[[int], list[int]], soak, tmp_path: Path
 ) -> None:
-    kills = soak.count(int(case.name in IN_THE_GATE), 25)
-    if not kills:
+    if not (kills := soak.count(int(case.name in IN_THE_GATE), 25)):
         pytest.skip("at full length only")
-    workers = soak.count(1, 2)
     reference = unbroken(case.name)
-    tally = Tally()
-    for number, aims in enumerate(moments(kills, runs.progress(reference), SEED)):
-        one = Round(runs, tmp_path / f"round-{number}", workers_of, tally, workers)
-        one.play(case, aims, runs.outcome(reference))
+    workers, aims, wanted = soak.count(1, 2), moments(kills, runs.progress(reference), SEED), runs.outcome(reference)
+    tally = played(case, runs, workers_of, tmp_path, workers, aims, lambda run: wanted)
     soak.figure("survival 1", f"{case.name}: kills", tally.kills.total())
     soak.figure("survival 1", f"{case.name}: rounds equal to the unbroken run", f"{tally.rounds} of {tally.rounds}")
     soak.figure("survival 1", f"{case.name}: evaluations repeated, at most {workers} a kill", tally.repeated_scores)
     soak.figure("survival 1", f"{case.name}: training steps repeated, at most {workers} a kill", tally.repeated_steps)
     soak.figure("survival 1", f"{case.name}: workers that outlived their driver", tally.orphans)
+    assert 2 * tally.kills.total() >= kills, "most aims must hit before the run is over"
+
+
+def test_killed_in_a_steady_state_a_run_ends_as_its_unbroken_replay(
+    steady_case, runs, workers_of: Callable[[int], list[int]], soak, tmp_path: Path
+) -> None:
+    """The order in which scores arrive is chance, also without a kill; followed again, it gives the same again."""
+    name = steady_case.name
+    if not (kills := soak.count(int(name in IN_THE_GATE), 25)):
+        pytest.skip("at full length only")
+    workers, transactions = soak.count(1, 2), 10  # that it has at the least
+
+    def replayed(run: Path):
+        again = run.with_name(f"{run.name}-again")
+        assert json.loads(runs.do("replay", run, "-o", again, "--quiet", "--json"))["replay"]["same"] is True
+        return runs.outcome(again)
+
+    aims = moments(kills, (transactions, 0), SEED)
+    tally = played(steady_case, runs, workers_of, tmp_path, workers, aims, replayed)
+    soak.figure("survival 1", f"{name}: kills", tally.kills.total())
+    soak.figure("survival 1", f"{name}: rounds equal to their unbroken replay", tally.rounds)
+    soak.figure("survival 1", f"{name}: workers that outlived their driver", tally.orphans)
+    assert 2 * tally.kills.total() >= kills, "most aims must hit before the run is over"
+
+
+def played(
+    case, runs, workers_of: Callable[[int], list[int]], folder: Path, workers: int, rounds: list[list[Moment]], wanted
+) -> Tally:
+    """All rounds of a case. wanted: gives the outcome that the run of a round must have."""
+    tally = Tally()
+    for number, aims in enumerate(rounds):
+        Round(runs, folder / f"round-{number}", workers_of, tally, workers).play(case, aims, wanted)
     assert tally.differences == []
     assert tally.orphans == 0
-    assert 2 * tally.kills.total() >= kills, "most aims must hit before the run is over"
+    return tally
 
 
 class Round:
@@ -111,7 +140,7 @@ class Round:
         code, _, err = self.runs.finish(process)
         assert code == 0, err
         self.check_sitting(seen)
-        self.check_end(wanted)
+        self.check_end(wanted(self.run))
 
     def start(self, *arguments: object) -> subprocess.Popen[str]:
         self.known = set(self.runs.recorded(self.run))

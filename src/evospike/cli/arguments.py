@@ -52,6 +52,7 @@ def make_parser() -> argparse.ArgumentParser:
     _job(commands, "search", "search an architecture without training candidates", default="digits-search")
     _job(commands, "rank", "compare scores of architectures with their accuracies", default="digits-search")
     _resume(commands)
+    _replay(commands)
     _inspect(commands)
     _evaluate(commands)
     _report(commands)
@@ -66,7 +67,7 @@ def make_parser() -> argparse.ArgumentParser:
 def _job(commands: Any, name: str, about: str, default: str = "digits") -> None:
     job = commands.add_parser(name, help=about, description=about)
     job.add_argument("recipe", nargs="?", default=default, help=f"a shipped recipe or a TOML file (default: {default})")
-    job.add_argument("-o", "--output", metavar="RUN", help="run folder (default: runs/NAME-time)")
+    _output(job)
     if name in ("evolve", "train"):
         job.add_argument(
             "--arms",
@@ -80,6 +81,10 @@ def _job(commands: Any, name: str, about: str, default: str = "digits") -> None:
     _tensorboard(job)
     _settings(job, SEEDS.get(name, "final"))
     _common(job)
+
+
+def _output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--output", metavar="RUN", help="run folder (default: runs/NAME-time)")
 
 
 def _model(parser: argparse.ArgumentParser) -> None:
@@ -131,6 +136,17 @@ def _resume(commands: Any) -> None:
     _tensorboard(resume)
     _settings(resume)
     _common(resume)
+
+
+def _replay(commands: Any) -> None:
+    about = "make a run again from its folder, and say whether it came out the same"
+    replay = commands.add_parser("replay", help=about, description=about)
+    replay.add_argument("run", help="run folder")
+    _output(replay)
+    _executor(replay)
+    _tensorboard(replay)
+    _settings(replay)
+    _common(replay)
 
 
 def _inspect(commands: Any) -> None:

@@ -7,7 +7,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evospike.cli.arguments import check_action, flags_given, names_in
 from evospike.core.errors import EvospikeError, SettingsError
@@ -15,6 +15,9 @@ from evospike.core.launch import Launch
 from evospike.core.settings import merge, parse_override
 from evospike.core.text import harmless
 from evospike.jobs.recipe import Recipe, read_recipe, recipe_from_plain, shipped_recipes
+
+if TYPE_CHECKING:
+    from evospike.jobs.folder import RunFolder
 
 Printed = tuple[dict[str, Any], str]
 
@@ -27,10 +30,26 @@ def run_job(arguments: Namespace) -> Printed:
 
         document = dry_run(recipe, arguments.command)
         return document, _lines(document)
-    from evospike.jobs.folder import create_run, discard_unstarted
+    from evospike.jobs.folder import create_run
 
-    run = create_run(arguments.command, recipe, arguments.output)
+    return _conducted(create_run(arguments.command, recipe, arguments.output), recipe, arguments)
+
+
+def replay(arguments: Namespace) -> Printed:
+    """replay: a new run as the recorded one was, and whether it came out the same."""
+    from evospike.jobs.folder import open_run
+
+    of = open_run(arguments.run)
+    recipe = _own_recipe(of, arguments, "is replayed")
+    from evospike.jobs.replay import create_replay
+
+    return _conducted(create_replay(of, recipe, arguments.output), recipe, arguments)
+
+
+def _conducted(run: RunFolder, recipe: Recipe, arguments: Namespace) -> Printed:
+    """A new run from its record to its result; one that cannot begin is taken back."""
     from evospike.jobs.conduct import conduct
+    from evospike.jobs.folder import discard_unstarted
 
     def begun() -> None:
         print(f"run folder: {harmless(str(run.path))}", file=sys.stderr)
@@ -43,7 +62,7 @@ def run_job(arguments: Namespace) -> Printed:
 
 
 def follow(arguments: Namespace, launch: Launch) -> int:
-    """train and resume in every process but the first of those that torchrun started: the exit code."""
+    """train, resume and replay in every process but the first of those that torchrun started: the exit code."""
     if getattr(arguments, "dry_run", False):
         return 0
     from evospike.jobs.following import follow as take_part
@@ -56,15 +75,26 @@ def resume(arguments: Namespace) -> Printed:
     from evospike.jobs.folder import open_run
 
     run = open_run(arguments.run)
+    recipe = _own_recipe(run, arguments, "resumes")
+    from evospike.jobs.conduct import conduct
+
+    return _result(conduct(run, recipe, quiet=arguments.quiet, tensorboard=arguments.tensorboard))
+
+
+def _own_recipe(run: RunFolder, arguments: Namespace, what: str) -> Recipe:
+    """The recipe of a run with what the arguments change in it. what: is done with the run, for the message.
+
+    Raises: SettingsError for a change of anything that a score depends on.
+    """
     values = run.recipe.to_plain()
     recipe = recipe_from_plain(_overlaid(values, arguments))
-    from evospike.jobs.conduct import conduct, permitted_changes
+    from evospike.jobs.conduct import permitted_changes
 
     if refused := permitted_changes(values, recipe.to_plain()):
         raise SettingsError(
-            f"a run resumes with its own settings, given {'; '.join(refused)}; start a new run for others"
+            f"a run {what} with its own settings, given {'; '.join(refused)}; start a new run for others"
         )
-    return _result(conduct(run, recipe, quiet=arguments.quiet, tensorboard=arguments.tensorboard))
+    return recipe
 
 
 def inspect(arguments: Namespace) -> Printed:
@@ -247,9 +277,10 @@ def _recipe_or_run(arguments: Namespace) -> Recipe:
 
 
 def _result(document: dict[str, Any]) -> Printed:
-    from evospike.jobs.results import describe
+    from evospike.jobs.results import describe, replay_line
 
-    return document, f"{describe(document)}\nmore: evospike report {document['run']}"
+    lines = (describe(document), f"more: evospike report {document['run']}", replay_line(document))
+    return document, "\n".join(line for line in lines if line)
 
 
 def _lines(document: dict[str, Any], separator: str = "\n") -> str:
@@ -285,6 +316,7 @@ COMMANDS: dict[str, Callable[[Namespace], Printed]] = {
     "search": run_job,
     "rank": run_job,
     "resume": resume,
+    "replay": replay,
     "inspect": inspect,
     "evaluate": evaluate,
     "report": report,

@@ -22,9 +22,12 @@ from evospike.core.text import harmless
 REFUSED = 2
 """Exit code for bad input and for runs that cannot go on."""
 
+DIFFERENT = 1
+"""Exit code of a replay that came out otherwise than the run that it made again."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code (0, 2 for bad input, 130 and 143 after a signal)."""
+    """Run a command; returns the exit code (0, 1 for another digest, 2 for bad input, 130 and 143 after a signal)."""
     try:
         arguments = make_parser().parse_args(argv)
         launch = launched()
@@ -34,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _sigterm_raises():
             document, text = COMMANDS[arguments.command](arguments)
             _print(document, text, as_json=arguments.json)
+        return DIFFERENT if (document.get("replay") or {}).get("same") is False else 0
     except Interrupted as stopped:
         return 128 + stopped.signum
     except KeyboardInterrupt:
@@ -49,7 +53,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not _is_out_of_memory(error):
             raise
         return _complain("out of memory; lower training.batch or model.steps, or use a smaller network")
-    return 0
 
 
 @contextlib.contextmanager

@@ -28,7 +28,8 @@ class Event:
     """Something to show: `generation` (its scores are in), `score` (one arrived), `finalists` (begin),
     `winner`.
 
-    done, total: scores in the current batch. replayed: all of it came from the record.
+    done, total: scores in the current batch. replayed: all of it came from the record; of a generation in a steady
+    state, all until then.
     """
 
     kind: Literal["generation", "score", "finalists", "winner"]
@@ -106,7 +107,7 @@ class Ledger:
         sizes: of generations, in which candidates are counted, as they are asked for and as they are told.
         Raises: StoreError when the record holds other genotypes, or tells what was not asked for.
         """
-        order, flight, wanted = self._store.told(), dict[str, Request](), list[Request]()
+        order, flight, wanted, new = self._store.told(), dict[str, Request](), list[Request](), set[str]()
         asking, arrivals = _Asking(ask, sizes, draw_key), self._evaluate(wanted)
         with contextlib.ExitStack() as stack:
             if hasattr(arrivals, "close"):
@@ -116,13 +117,14 @@ class Ledger:
                     flight[request.key] = request
                     if not self._is_recorded(request):
                         wanted.append(request)
+                        new.add(request.key)
                 if not flight:
                     return
                 request = flight.pop(self._next_told(turn, order, flight, arrivals))
-                score, replayed = self._scores[request.key][1], turn < len(order)
-                self._on_event(Event("score", number, place + 1, sizes[number], request, score, replayed))
-                if place + 1 == sizes[number]:
-                    self._on_event(Event("generation", number, sizes[number], sizes[number], replayed=replayed))
+                score, size = self._scores[request.key][1], sizes[number]
+                self._on_event(Event("score", number, place + 1, size, request, score, request.key not in new))
+                if place + 1 == size:
+                    self._on_event(Event("generation", number, size, size, replayed=not new))
                 yield request.genotype, score
 
     def score_finalists(self, generation: int, genotypes: Sequence[Genotype], draws: int) -> list[tuple[Score, ...]]:

@@ -16,6 +16,7 @@ from evospike.core.stopping import Stop, stop_on_signals
 from evospike.data.task import load_task
 from evospike.evolution.evaluate import Evaluate, evaluate_together, evaluate_with
 from evospike.evolution.failures import count_failures
+from evospike.evolution.settings import EvolutionSettings
 from evospike.evolution.store import Store
 from evospike.evolution.study import Event, SearchSpace, Study
 from evospike.jobs.agreement import agree
@@ -29,6 +30,7 @@ from evospike.jobs.plan import Plan, make_plan, make_search_plan, versions
 from evospike.jobs.pool import TOGETHER, check_executor, pool
 from evospike.jobs.ranking import rank
 from evospike.jobs.recipe import Recipe
+from evospike.jobs.replay import comparison
 from evospike.jobs.results import data_facts, identity, summarise
 from evospike.jobs.searching import check_search, search
 from evospike.jobs.spaces import estimate
@@ -44,7 +46,8 @@ PERMITTED = (
     *("run.workers:", "run.candidate_minutes:"),
     *("run.executor:", "run.ray_address:", "run.gpu_share:", "run.retries:"),
 )
-"""Settings that a resume may change: no usable score depends on them, and a candidate that hangs needs a limit."""
+"""Settings that a resume or a replay may change: no usable score depends on them, and a candidate that hangs needs a
+limit."""
 
 
 def conduct(
@@ -85,6 +88,7 @@ def conduct(
             raise
         document["data"] = data_facts(shop.task)
         document |= identity(node_differences(run), document.get("processes", [1]))
+        document |= comparison(run, document)
         document["wall_seconds"] = round(time.monotonic() - started, 1)
         run.write("result.json", document)
         return document
@@ -159,7 +163,7 @@ def _evolve(shop: Workshop, run: RunFolder, stop: Stop, *, quiet: bool) -> dict[
             evaluate: Evaluate = evaluate_with(executor, stop.check)
             if together > 1:
                 evaluate = evaluate_together(executor, together, stop.check)
-            study = Study(store, settings, shop.recipe.run.seed, space, evaluate, _shower(shown, settings.population))
+            study = Study(store, settings, shop.recipe.run.seed, space, evaluate, _shower(shown, settings))
             result = study.run()
         winner = {
             "genotype": result.genotype.as_mapping(),
@@ -170,7 +174,7 @@ def _evolve(shop: Workshop, run: RunFolder, stop: Stop, *, quiet: bool) -> dict[
         return {"winner": winner, "failures": failures, "history_digest": store.digest()}
 
 
-def _shower(shown: Bar, population: int) -> Callable[[Event], None]:
+def _shower(shown: Bar, settings: EvolutionSettings) -> Callable[[Event], None]:
     best: dict[str, float] = {}
 
     def show(event: Event) -> None:
@@ -179,7 +183,9 @@ def _shower(shown: Bar, population: int) -> Callable[[Event], None]:
             if event.score.ok and loss is not None:
                 best["loss"] = min(loss, best.get("loss", loss))
             shown.say(generation=str(event.generation), best_loss=f"{best.get('loss', float('nan')):.3f}")
-            shown.reach(event.generation * population + event.done)
+            final = event.request is not None and event.request.kind == "finalist"
+            before = settings.generations if final else event.generation
+            shown.reach(before * settings.population + event.done)
 
     return show
 

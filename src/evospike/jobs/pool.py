@@ -49,11 +49,11 @@ def pool(shop: Workshop, run: RunFolder, function: str, most: int | None = None)
 
 def _tell_of_idle_workers(recipe: Recipe, function: str) -> None:
     """In a steady state no more workers are at work than candidates are in flight."""
-    section = {"score": "evolution", "score_genome": "search"}.get(function, "")
-    in_flight = getattr(recipe, section).in_flight if section else 0
+    verb = {"score": "evolve", "score_genome": "search"}.get(function, "")
+    in_flight = recipe.in_flight(verb)
     if 0 < in_flight < recipe.run.workers:
         tell(
-            f"{section}.in_flight={in_flight} keeps no more than {in_flight} of {recipe.run.workers} workers busy; "
+            f"in_flight={in_flight} keeps no more than {in_flight} of {recipe.run.workers} workers busy; "
             "a new run may have more in flight"
         )
 

@@ -116,6 +116,12 @@ class Recipe(Settings):
             "a search scores untrained networks with all their synapses; leave out the density here, give it to train",
         )
 
+    def in_flight(self, verb: str) -> int:
+        """How many candidates a run of this verb has in flight in a steady state; 0 by generations, or without any."""
+        if verb == "search":
+            return self.search.in_flight
+        return self.evolution.in_flight if verb == "evolve" and self.evolution.mode != "random" else 0
+
     def starts_from_dense(self, arm: str) -> bool:
         """Whether an arm begins with an approximation of its trained dense twin."""
         return arm == "svd" or (arm in OWN and self.wiring.kind == "svd")

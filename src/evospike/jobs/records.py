@@ -15,7 +15,7 @@ from evospike.core.errors import RunError
 from evospike.evolution.fitness import fitness, loss_spread, term, term_weights
 from evospike.evolution.recorded import RecordedCandidate, read_recorded, told_sizes
 from evospike.evolution.records import Genotype, Score
-from evospike.evolution.settings import MAXIMISED, EvolutionSettings, PopulationSettings
+from evospike.evolution.settings import MAXIMISED, EvolutionSettings
 from evospike.evolution.store import Recorded, Store
 from evospike.jobs.folder import RunFolder, read_record
 from evospike.training.checkpoint import saved_record
@@ -136,9 +136,10 @@ def study_count(run: RunFolder) -> int:
 
 def read_study(run: RunFolder, path: Path) -> StudyRecord:
     """One study of a run. Raises: StoreError, RunError for a record that cannot be trusted."""
-    settings = _study_settings(run)
+    recipe = run.recipe
+    sizes = told_sizes(recipe.search) if run.verb == "search" else told_sizes(recipe.evolution)
     with Store.view(path) as store:
-        study = read_recorded(store, None if settings is None else told_sizes(settings))
+        study = read_recorded(store, sizes if in_flight_of(run) else None)
     found = objective_values(run, [[one.score for one in generation.candidates] for generation in study.generations])
     generations = tuple(
         Generation(one.number, one.asked, tuple(map(Candidate, one.candidates, values)))
@@ -149,15 +150,7 @@ def read_study(run: RunFolder, path: Path) -> StudyRecord:
 
 def in_flight_of(run: RunFolder) -> int:
     """Of a run in a steady state, how many candidates are in flight at most; 0 for one by generations."""
-    settings = _study_settings(run)
-    return 0 if settings is None else settings.in_flight
-
-
-def _study_settings(run: RunFolder) -> EvolutionSettings | PopulationSettings | None:
-    """How the studies of a run go on; None where it has none, and for a ranking."""
-    if run.verb == "search":
-        return run.recipe.search
-    return run.recipe.evolution if run.verb == "evolve" and run.recipe.evolution.mode != "random" else None
+    return run.recipe.in_flight(run.verb)
 
 
 def objectives_of(run: RunFolder) -> tuple[Objective, ...]:

@@ -129,6 +129,21 @@ def identity_line(document: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def replay_line(document: Mapping[str, Any]) -> str:
+    """Whether a replay came out as the run that it made again; empty for any other run."""
+    with reading("result.json", "delete it, finish the run and resume it"):
+        replay = document.get("replay")
+        if replay is None:
+            return ""
+        if replay["same"] is None:
+            return f"{replay['of']} was not finished: nothing to compare with"
+        if replay["same"]:
+            return f"same digest as {replay['of']}: {replay['digest']}"
+        known = "; ".join(replay["differences"]) or "nothing"
+        both = f"{replay['digest']}, here {document['digest']}"
+        return f"digest differs from {replay['of']}: {both}; known to differ: {known}"
+
+
 def data_line(document: Mapping[str, Any]) -> str:
     """What a result was measured on, as a line of text; empty for a document that does not say."""
     facts = document.get("data")
