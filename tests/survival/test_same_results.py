@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,24 @@ def test_the_number_of_workers_changes_nothing(
     assert code == 0, err
     assert runs.outcome(run) == runs.outcome(unbroken(case.name))
     soak.figure("survival 8", f"{case.name}: digest of {workers} workers", "that of one")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra 'ray'")
+@pytest.mark.skipif(sys.platform == "win32", reason="Ray is tested on POSIX systems")
+@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize("name", ["evolve", "search"])
+def test_ray_changes_nothing(
+    cases, runs, unbroken: Callable[[str], Path], soak, tmp_path: Path, name: str, workers: int
+) -> None:
+    """Against the local run with one worker. Final trainings do not run on Ray."""
+    if not soak.count(0, 1):
+        pytest.skip("at full length only; in the gate tests/jobs/test_ray_runs.py compares both")
+    run = tmp_path / "run"
+    on_ray = ("--executor", "ray", "--workers", workers, "--threads", 1)
+    runs.do(*cases[name].arguments(runs.recipe, "-o", run, *on_ray, "--quiet"))
+    assert runs.outcome(run) == runs.outcome(unbroken(name))
+    soak.figure("survival 8", f"{name}: digest of {workers} workers on Ray", "that of one here")
 
 
 def leaves(values: Any, where: str = "") -> Iterator[tuple[str, Any]]:
