@@ -16,7 +16,7 @@ from evospike.search.bounds import Bounds
 from evospike.search.decode import decode
 from evospike.search.genome import Genome
 from evospike.search.settings import SpaceSettings
-from evospike.search.space import Space, Vector
+from evospike.search.space import Space
 from evospike.search.variation import VARIATION_TRIES, GenomeVariation, polynomial_mutation
 
 
@@ -132,7 +132,7 @@ def test_polynomial_mutation_is_the_formula() -> None:
 def test_chains_stay_in_the_space_and_inside_the_bounds(operators: str) -> None:
     within = space(operators=operators, macro="modules", module_cells=2, feedback="delayed", signs="free")
     bounds = Bounds(max_parameters=6000, min_parameters=500)
-    variation = GenomeVariation(within, describe, lambda genome: bounds.refusals(describe(genome)))
+    variation = GenomeVariation(within, describe, bounds.refusals)
     rng = stream(0, "chain")
     a, b = variation.sample(rng), variation.sample(rng)
     keys = set()
@@ -164,8 +164,8 @@ def test_equal_networks_have_equal_keys() -> None:
 def test_a_bound_that_nothing_meets() -> None:
     asked = []
 
-    def refuse(genome: Genome) -> list[str]:
-        asked.append(genome)
+    def refuse(network: NetworkSpec) -> list[str]:
+        asked.append(network)
         broken = ["more operations than max_operations = 3"]
         return broken if len(asked) % 3 else [*broken, "more parameters than max_parameters = 8"]
 
@@ -191,11 +191,11 @@ def test_parents_stay_when_no_child_is_admitted(operators: str) -> None:
     free = GenomeVariation(space(operators=operators), describe)
     rng = stream(0, "parents")
     a, b = free.sample(rng), free.sample(rng)
-    asked: list[Vector] = []
+    asked: list[str] = []
 
-    def parents_only(genome: Genome) -> list[str]:
-        asked.append(free.space.vector(genome))
-        return [] if genome in (free.space.genome(a), free.space.genome(b)) else ["no"]
+    def parents_only(network: NetworkSpec) -> list[str]:
+        asked.append(network.digest())
+        return [] if asked[-1] in (free.key(a), free.key(b)) else ["no"]
 
     variation = GenomeVariation(free.space, describe, parents_only)
     genomes = {free.space.genome(v).to_json() for v in (a, b)}

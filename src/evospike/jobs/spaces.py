@@ -32,7 +32,7 @@ def genome_variation(recipe: Recipe, shape: tuple[int, int, int], classes: int) 
     def describe(genome: Genome) -> NetworkSpec:
         return decode(genome, shape, classes, events=events)
 
-    return GenomeVariation(Space(recipe.space), describe, lambda genome: bounds.refusals(describe(genome)))
+    return GenomeVariation(Space(recipe.space), describe, bounds.refusals)
 
 
 @dataclass(frozen=True)

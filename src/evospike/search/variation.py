@@ -29,10 +29,10 @@ ETA = 3.0
 """Distribution index of the polynomial mutation: the larger, the smaller its steps."""
 
 Describe = Callable[[Genome], NetworkSpec]
-Admit = Callable[[Genome], Sequence[str]]
+Admit = Callable[[NetworkSpec], Sequence[str]]
 
 
-def admit_all(_: Genome) -> Sequence[str]:
+def admit_all(_: NetworkSpec) -> Sequence[str]:
     """No bound."""
     return ()
 
@@ -40,7 +40,8 @@ def admit_all(_: Genome) -> Sequence[str]:
 class GenomeVariation:
     """Sampling and variation of a space's vectors, each within the space and admitted.
 
-    describe: the network of a genome; one that raises SpecError is refused. admit: why a genome is refused, or None.
+    describe: the network of a genome; one that raises SpecError is refused. admit: every reason why a network is
+    refused.
     """
 
     def __init__(self, space: Space, describe: Describe, admit: Admit = admit_all) -> None:
@@ -96,8 +97,8 @@ class GenomeVariation:
     def _judge(self, vector: Vector) -> tuple[str, Sequence[str]]:
         """Digest of the network, empty without one, and every reason why it is refused."""
         try:
-            genome = self.space.genome(vector)
-            return self._describe(genome).digest(), self._admit(genome)
+            network = self._describe(self.space.genome(vector))
+            return network.digest(), self._admit(network)
         except SpecError as error:
             return "", (str(error),)
 
