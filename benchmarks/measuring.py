@@ -27,16 +27,19 @@ def medians(cases: Mapping[str, Callable[[], Any]], repeats: int, warmup: int = 
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def write_result(path: str, benchmark: str, rows: list[dict[str, Any]]) -> None:
-    """Write rows with device, versions and commit."""
-    document = {
-        "benchmark": benchmark,
+def circumstances() -> dict[str, Any]:
+    """Device, versions and commit."""
+    return {
         "commit": source_commit(),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "cpu": platform.processor() or platform.machine(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
-        "rows": rows,
     }
+
+
+def write_result(path: str, benchmark: str, rows: list[dict[str, Any]]) -> None:
+    """Write rows with device, versions and commit."""
+    document = {"benchmark": benchmark, **circumstances(), "rows": rows}
     Path(path).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

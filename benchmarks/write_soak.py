@@ -46,13 +46,18 @@ def _made_with(document: Mapping[str, Any]) -> str:
 
 def with_figures(page: str, document: Mapping[str, Any]) -> str:
     """The page with the block between the marks replaced. Raises: RunError when the marks are not there once each."""
-    head, begin, rest = page.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not (begin and end) or BEGIN in tail or END in tail:
+    return with_block(page, BEGIN, END, table(document))
+
+
+def with_block(page: str, begin: str, end: str, block: str) -> str:
+    """The page with what stands between two lines replaced. Raises: RunError when they are not there once each."""
+    head, found_begin, rest = page.partition(begin)
+    _, found_end, tail = rest.partition(end)
+    if not (found_begin and found_end) or begin in tail or end in tail:
         raise RunError(
-            f"the page has not one block from '{BEGIN}' to '{END}'; put these lines where the figures belong"
+            f"the page has not one block from '{begin}' to '{end}'; put these lines where the figures belong"
         )
-    return f"{head}{BEGIN}\n{table(document)}\n{END}{tail}"
+    return f"{head}{begin}\n{block}\n{end}{tail}"
 
 
 def main() -> None:
