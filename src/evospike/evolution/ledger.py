@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -107,20 +107,22 @@ class Ledger:
         sizes: of generations, in which candidates are counted, as they are asked for and as they are told.
         Raises: StoreError when the record holds other genotypes, or tells what was not asked for.
         """
-        order, flight, wanted, new = self._store.told(), dict[str, Request](), list[Request](), set[str]()
+        order, flight, wanted, new = self._store.told(), _Flight(), list[Request](), set[str]()
         asking, arrivals = _Asking(ask, sizes, draw_key), self._evaluate(wanted)
         with contextlib.ExitStack() as stack:
             if hasattr(arrivals, "close"):
                 stack.callback(arrivals.close)
             for turn, (number, place) in enumerate(_places(sizes)):
-                while len(flight) < in_flight and (request := asking.next()) is not None:
-                    flight[request.key] = request
-                    if not self._is_recorded(request):
+                while len(flight.open) < in_flight and (request := asking.next()) is not None:
+                    flight.open[request.key] = request
+                    if self._is_recorded(request):
+                        flight.ready.add(request.key)
+                    else:
                         wanted.append(request)
                         new.add(request.key)
-                if not flight:
+                if not flight.open:
                     return
-                request = flight.pop(self._next_told(turn, order, flight, arrivals))
+                request = flight.take(self._next_told(turn, order, flight, arrivals))
                 score, size = self._scores[request.key][1], sizes[number]
                 self._on_event(Event("score", number, place + 1, size, request, score, request.key not in new))
                 if place + 1 == size:
@@ -170,7 +172,7 @@ class Ledger:
         self,
         turn: int,
         order: Sequence[str],
-        flight: Mapping[str, Request],
+        flight: _Flight,
         arrivals: Iterator[Arrival | list[Arrival]],
     ) -> str:
         """Key of the candidate to be told now: the recorded one, else one whose score was never told, else the next to
@@ -178,19 +180,25 @@ class Ledger:
         """
         if turn < len(order):
             key = order[turn]
-            if key not in flight:
+            if key not in flight.open:
                 raise self._other_run(f"turn {turn} tells a candidate that was not asked for")
-            while key not in self._scores:
-                self._record(_next_arrival(arrivals, flight[key]), flight.values())
+            while key not in flight.ready:
+                self._receive(flight, arrivals)
             return key
-        untold = next((key for key in flight if key in self._scores), None)
-        if untold is None:
-            arrived = _next_arrival(arrivals, next(iter(flight.values())))
-            untold = arrived[0][0].key
-            self._record(arrived, flight.values(), turn)
-        else:
+        if flight.ready:
+            untold = next(key for key in flight.open if key in flight.ready)
             self._store.record_told(turn, untold)
-        return untold
+            return untold
+        return self._receive(flight, arrivals, turn)
+
+    def _receive(self, flight: _Flight, arrivals: Iterator[Arrival | list[Arrival]], told_at: int | None = None) -> str:
+        """Record what arrives next, told or not; the key of the first of it."""
+        arrived = next(arrivals, None)
+        if arrived is None:
+            raise _no_score(next(iter(flight.open.values())))
+        recorded = self._record(_as_list(arrived), flight.open, told_at)
+        flight.ready.update(request.key for request, _, _ in recorded)
+        return recorded[0][0].key
 
     def _is_recorded(self, request: Request) -> bool:
         known = self._scores.get(request.key)
@@ -199,22 +207,22 @@ class Ledger:
         return known is not None
 
     def _evaluate_missing(self, missing: list[Request], total: int) -> None:
-        done = total - len(missing)
+        done, wanted = total - len(missing), {request.key: request for request in missing}
         arrivals = self._evaluate(missing)
         with contextlib.ExitStack() as stack:
             if hasattr(arrivals, "close"):  # a generator then ends its workers at once, whatever happens here
                 stack.callback(arrivals.close)
             for arrived in arrivals:
-                for request, score, _ in self._record(_as_list(arrived), missing):
+                for request, score, _ in self._record(_as_list(arrived), wanted):
                     done += 1
                     self._on_event(Event("score", request.generation, done, total, request, score))
 
     def _record(
-        self, arrived: list[Arrival], missing: Collection[Request], told_at: int | None = None
+        self, arrived: list[Arrival], wanted: Mapping[str, Request], told_at: int | None = None
     ) -> list[Arrival]:
         """Record what arrived together, all or none of it. told_at: the turn at which the first of it is told."""
         for request, _, _ in arrived:
-            if request not in missing:
+            if wanted.get(request.key) != request:
                 raise RunError(f"evaluation gave a score for {request}, which was not asked for")
         if told_at is None:
             self._store.record_scores(arrived)
@@ -228,6 +236,22 @@ class Ledger:
             f"{what} in {self._store.path}; the record was made with other settings or other versions "
             f"of evospike, {self._libraries}: go on with those, or start a new run folder"
         )
+
+
+class _Flight:
+    """What is asked for and not told yet.
+
+    open: requests by key, in that order. ready: keys of those that are scored.
+    """
+
+    def __init__(self) -> None:
+        self.open: dict[str, Request] = {}
+        self.ready: set[str] = set()
+
+    def take(self, key: str) -> Request:
+        """The request that is told now."""
+        self.ready.discard(key)
+        return self.open.pop(key)
 
 
 class _Asking:
@@ -249,13 +273,6 @@ class _Asking:
 def _places(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
     """(generation, place in it) of one candidate after the other."""
     return ((number, place) for number, size in enumerate(sizes) for place in range(size))
-
-
-def _next_arrival(arrivals: Iterator[Arrival | list[Arrival]], awaited: Request) -> list[Arrival]:
-    arrived = next(arrivals, None)
-    if arrived is None:
-        raise _no_score(awaited)
-    return _as_list(arrived)
 
 
 def _as_list(arrived: Arrival | list[Arrival]) -> list[Arrival]:

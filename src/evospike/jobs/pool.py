@@ -36,7 +36,7 @@ def pool(shop: Workshop, run: RunFolder, function: str, most: int | None = None)
     where the recipe says. Final trainings of a run on Ray share the processors of this machine.
     """
     settings = shop.recipe.run
-    _tell_of_idle_workers(shop.recipe, function)
+    _tell_of_flight(shop.recipe, function)
     on_ray = settings.executor == "ray"
     if on_ray and function != FINAL_TRAINING:
         return _ray_pool(shop, run, function)
@@ -47,14 +47,20 @@ def pool(shop: Workshop, run: RunFolder, function: str, most: int | None = None)
     return LocalExecutor(workers, shop.plan.threads, _named(function), context, WorkersFile(run), limit_s)
 
 
-def _tell_of_idle_workers(recipe: Recipe, function: str) -> None:
-    """In a steady state no more workers are at work than candidates are in flight."""
+def _tell_of_flight(recipe: Recipe, function: str) -> None:
+    """In a steady state no more workers work than candidates are in flight, and too many of these learn little."""
     verb = {"score": "evolve", "score_genome": "search"}.get(function, "")
     in_flight = recipe.in_flight(verb)
     if 0 < in_flight < recipe.run.workers:
         tell(
             f"in_flight={in_flight} keeps no more than {in_flight} of {recipe.run.workers} workers busy; "
             "a new run may have more in flight"
+        )
+    population = recipe.search.population if verb == "search" else recipe.evolution.population
+    if in_flight > population:
+        tell(
+            f"in_flight={in_flight} exceeds population={population}: most candidates are asked for before others that "
+            "would guide them are told, and the search may not converge; raise the population as well"
         )
 
 

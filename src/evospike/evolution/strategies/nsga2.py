@@ -17,7 +17,15 @@ class Nsga2(PopulationStrategy):
         pairs = self._pool.pairs((count + 1) // 2)
         return [child for a, b in pairs for child in self._children(self._vectors[a], self._vectors[b])]
 
+    def _propose_one(self) -> Vector:
+        ((a, b),) = self._pool.pairs(1)
+        return self._variation.mutate(self._crossed(self._vectors[a], self._vectors[b])[0], self._rng)
+
     def _children(self, a: Vector, b: Vector) -> tuple[Vector, Vector]:
-        if self._rng.random() < self._settings.crossover_probability:
-            a, b = self._variation.cross(a, b, self._rng)
+        a, b = self._crossed(a, b)
         return self._variation.mutate(a, self._rng), self._variation.mutate(b, self._rng)
+
+    def _crossed(self, a: Vector, b: Vector) -> tuple[Vector, Vector]:
+        if self._rng.random() < self._settings.crossover_probability:
+            return self._variation.cross(a, b, self._rng)
+        return a, b

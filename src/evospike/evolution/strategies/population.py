@@ -52,7 +52,7 @@ class PopulationStrategy(ABC):
         """
         start = len(self._keys) < self._settings.population or not self._pool.told
         for _ in range(self._settings.tries):
-            if new := self._new(self._sample(1) if start else self._propose(1), 1):
+            if new := self._new(self._sample(1) if start else [self._propose_one()], 1):
                 return new[0]
         return None
 
@@ -67,6 +67,10 @@ class PopulationStrategy(ABC):
     @abstractmethod
     def _propose(self, count: int) -> list[Vector]:
         """At least `count` vectors for a later generation, new or not."""
+
+    @abstractmethod
+    def _propose_one(self) -> Vector:
+        """A vector for a steady state, new or not."""
 
     def _sample(self, count: int) -> list[Vector]:
         return [self._variation.sample(self._start) for _ in range(count)]

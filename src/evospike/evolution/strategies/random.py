@@ -40,3 +40,6 @@ class RandomPopulation(PopulationStrategy):
 
     def _propose(self, count: int) -> list[Genome]:
         return self._sample(count)
+
+    def _propose_one(self) -> Genome:
+        return self._sample(1)[0]
