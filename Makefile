@@ -40,7 +40,7 @@ bench: $(VENV)/test.stamp
 # The whole list of survival and hostile input at full length; prints the figures and writes the page that shows them.
 soak: $(VENV)/test.stamp
 	-$(BIN)/pip install --quiet atheris  # guides inputs by coverage; it has no wheel for every Python
-	$(BIN)/pytest tests/survival tests/hostile -n 2 --dist worksteal --soak --soak-figures benchmarks/results/soak.json
+	$(BIN)/pytest tests/survival tests/hostile tests/jobs/test_parallel_run.py -n 2 --dist worksteal --soak --soak-figures benchmarks/results/soak.json
 	$(BIN)/python benchmarks/write_soak.py benchmarks/results/soak.json
 
 clean:

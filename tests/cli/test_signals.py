@@ -129,7 +129,7 @@ def test_the_first_signal_is_a_wish_and_the_second_an_order(ended, capsys, signu
         assert caught.value.signum == signum
         assert (ended, taken_along) == ([], [])
         os.kill(os.getpid(), signum)
-        assert (ended, taken_along) == ([128 + signum], ["workers"])
+    assert (ended, taken_along) == ([128 + signum], ["workers"])
     assert "once more to stop at once" in capsys.readouterr().err
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -10,14 +11,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from evospike.core.errors import CheckpointError
+from evospike.core import files
+from evospike.core.errors import CheckpointError, RunError
 from evospike.core.files import (
     canonical_json,
     digest_bytes,
     digest_json,
     digest_tensors,
     load_tensors,
+    make_folder,
+    read_json,
+    read_text,
     save_tensors,
+    sync_folder,
     write_atomic,
     write_json,
 )
@@ -77,6 +83,59 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
                 write_atomic(path, b"new")
         assert path.read_bytes() == b"old"
         assert [p.name for p in tmp_path.iterdir()] == ["file.bin"]
+
+
+def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("all of it")
+    for name in ("file.bin", f".file.bin.{os.getpid()}.tmp"):
+        (tmp_path / name).symlink_to(tmp_path / "thesis.txt")
+    write_atomic(tmp_path / "file.bin", b"ours", durable=False)
+    assert (tmp_path / "thesis.txt").read_text() == "all of it"
+    assert (tmp_path / "file.bin").read_bytes() == b"ours"
+    assert not (tmp_path / "file.bin").is_symlink()
+
+
+def test_folders_are_made_durably(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(files, "sync_folder", synced.append)
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    assert synced == [tmp_path, tmp_path / "a"]
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        make_folder(tmp_path / "file" / "a")
+
+
+@pytest.mark.parametrize("name", ["EIO", "ENOSPC", "EDQUOT", "EINVAL", "EBADF"])
+def test_a_folder_that_was_not_synced_is_told_where_that_means_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(getattr(errno, name), name)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    if name in ("EINVAL", "EBADF"):  # this file system has nothing to sync
+        sync_folder(tmp_path)
+    else:
+        with pytest.raises(OSError, match=name):
+            sync_folder(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_only_plain_files_are_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(OSError, match="it is no plain file"):
+            read_json(path)
+        with pytest.raises(RunError, match=r"cannot read recipe .*: it is no plain file; give a text file"):
+            read_text(path, "recipe", 100, RunError)
+
+
+@pytest.mark.skipif(not Path("/proc/self/limits").exists(), reason="needs a file whose size is 0 and that holds more")
+def test_no_more_is_read_than_a_file_may_have() -> None:
+    with pytest.raises(RunError, match="has more than 10 bytes; a recipe has at most 10"):
+        read_text(Path("/proc/self/limits"), "recipe", 10, RunError)
 
 
 def test_write_json_reads_back_and_refuses_nan(tmp_path: Path) -> None:

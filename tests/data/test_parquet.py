@@ -76,6 +76,53 @@ def test_bad_labels(
         _load(tmp_path / "bad")
 
 
+def test_columns_of_other_types_are_refused_unread(
+    tmp_path: Path, pictures: Any, png: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of some hundred bytes whose labels are one text of a megabyte, 4,000 times, would take gigabytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    image = pa.array([png(pictures(1)[0])] * 4000)
+    text = pa.DictionaryArray.from_arrays(pa.array([0] * 4000, pa.int32()), pa.array(["x" * 1_000_000]))
+    lists = pa.array([[1]] * 4000)
+    numbers = pa.array([0, 1] * 2000)
+    cases = [
+        ({"img": image, "label": text}, r"column 'label' is string; expected whole numbers"),
+        ({"img": lists, "label": numbers}, r"column 'img' is list<.*>; expected the bytes of an image"),
+        ({"img": pa.array([{"bytes": b"", "more": [1]}] * 4000), "label": numbers}, r"column 'img' is struct<"),
+    ]
+    for name in ("read", "iter_batches"):
+        monkeypatch.setattr(pq.ParquetFile, name, _unread(getattr(pq.ParquetFile, name)))
+    for number, (columns, message) in enumerate(cases):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        pq.write_table(pa.table(columns), folder / "train.parquet", store_schema=False, compression="zstd")
+        with pytest.raises(DataError, match=message):
+            _load(folder)
+
+
+def _unread(read: Any) -> Any:
+    """A reader of columns that may read the whole numbers alone."""
+
+    def guarded(self: Any, *arguments: Any, columns: list[str]) -> Any:
+        assert columns == ["label"], "the images were read"
+        assert "int" in str(self.schema_arrow.field("label").type), "the texts were read"
+        return read(self, *arguments, columns=columns)
+
+    return guarded
+
+
+def test_columns_of_one_name_are_refused(tmp_path: Path, pictures: Any, png: Any) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table([pa.array([png(pictures(1)[0])]), pa.array([0]), pa.array([0])], names=["img", "label", "label"])
+    pq.write_table(table, tmp_path / "train.parquet")
+    with pytest.raises(DataError, match=r"train\.parquet has 2 columns 'label'"):
+        _load(tmp_path)
+
+
 def test_test_label_out_of_range(small_parquet: Path, pictures: Any, png: Any, write_parquet: Any) -> None:
     write_parquet(small_parquet / "test-0.parquet", [png(p) for p in pictures(2)], [0, 7])
     with pytest.raises(DataError, match=r"split 'test': label 7 is outside 0\.\.1"):

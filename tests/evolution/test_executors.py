@@ -1,18 +1,24 @@
+import errno
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from evospike.core.errors import RunError, SettingsError
 from evospike.evolution.executors.base import Outcome
 from evospike.evolution.executors.local import LocalExecutor, WorkerState
+from evospike.evolution.executors.worker import call, one_line, outcome_of
 
 HERE = Path(__file__).parent
 
@@ -109,15 +115,92 @@ def test_retries_run_alone(tmp_path: Path) -> None:
 
 def test_payloads_may_be_added_while_outcomes_are_taken(tmp_path: Path) -> None:
     """Also after one that has to wait until it can run alone: it does not wait for all that is added later."""
-    added = payloads(3)
+    added = [{"x": x, "wait": 0.05} for x in range(3)]
     with LocalExecutor(2, 1, "worker_functions:die_once", {"folder": str(tmp_path)}) as pool:
         found = []
         for index, outcome in pool.run(added):
             found.append((index, outcome.value, outcome.attempts))
             if len(added) < 30:
-                added += [{"x": len(added)}]
+                added.append({**added[0], "x": len(added)})
     assert sorted(found) == [(x, x, 1 + (x == 1)) for x in range(30)]
-    assert [index for index, _, _ in found].index(1) < 6
+    assert [index for index, _, _ in found].index(1) < 25
+
+
+def test_what_is_added_waits_while_a_retry_runs_alone(tmp_path: Path) -> None:
+    added = payloads(3)
+    with executor("exhaust_among_others", folder=str(tmp_path)) as pool:
+        found = []
+        for index, outcome in pool.run(added):
+            found.append((index, outcome.error, outcome.attempts))
+            if len(added) < 12:
+                added.append({"x": len(added)})
+    assert sorted(found) == [(x, None, 1 + (x == 1)) for x in range(12)]
+
+
+def torch_error(words: str) -> Callable[..., Any]:
+    def call(payload: Any, context: Any) -> None:
+        raise torch.OutOfMemoryError(words) if words.startswith("CUDA out") else RuntimeError(words)
+
+    return call
+
+
+def fails_to_fork(payload: Any, context: Any) -> None:
+    raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda payload, context: bytearray(1 << 62),
+        lambda payload, context: np.empty(1 << 50),
+        lambda payload, context: torch.empty(1 << 50),
+        torch_error("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        torch_error("CUDA error: out of memory"),
+        torch_error("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        fails_to_fork,
+    ],
+)
+def test_memory_that_ran_out_is_told_from_other_errors(function: Callable[..., Any]) -> None:
+    reply = call(function, {}, {})
+    assert (reply.value, reply.exhausted) == (None, True)
+    assert outcome_of(reply, 2).error == f"memory ran out twice ({reply.error})"
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("x"), RuntimeError("shapes"), OSError(errno.ENOSPC, "full"), SystemExit(3)]
+)
+def test_other_errors_are_final(error: BaseException) -> None:
+    def function(payload: Any, context: Any) -> None:
+        raise error
+
+    reply = call(function, {}, {})
+    assert not reply.exhausted
+    assert outcome_of(reply, 1) == Outcome(None, one_line(error), 1)
+
+
+def test_what_a_call_held_when_memory_ran_out_is_free_afterwards() -> None:
+    class Held:
+        pass
+
+    kept: list[weakref.ref[Held]] = []
+
+    def function(payload: Any, context: Any) -> None:
+        held = Held()
+        held.itself = held
+        kept.append(weakref.ref(held))
+        raise MemoryError
+
+    assert call(function, {}, {}).exhausted
+    assert kept[0]() is None
+
+
+def test_what_torch_keeps_of_a_gpu_is_given_back_after_every_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[str] = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given.append("back"))
+    assert pickle.loads(call(lambda payload, context: 3, {}, {}).value or b"") == 3
+    assert call(lambda payload, context: bytearray(1 << 62), {}, {}).exhausted
+    assert given == ["back", "back"]
 
 
 def test_a_worker_that_dies_twice_is_an_error(tmp_path: Path) -> None:

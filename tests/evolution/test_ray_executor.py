@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +26,7 @@ from evospike.core.errors import Interrupted, MissingExtra, RunError, SettingsEr
 from evospike.evolution.executors.base import Outcome
 from evospike.evolution.executors.local import LocalExecutor, WorkerState
 from evospike.evolution.executors.ray import RayExecutor, _Queue
-from evospike.evolution.executors.ray_cluster import Cluster
+from evospike.evolution.executors.ray_cluster import Cluster, _demands_token
 
 HERE = Path(__file__).parent
 
@@ -79,12 +81,24 @@ def kind(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture(scope="class")
-def run(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """Runs a function of the tests on payloads, always in the same two workers; a payload is tried twice."""
-    context = {"offset": 0.1, "folder": str(tmp_path_factory.mktemp("workers")), "numbers": np.arange(100_000)}
+def folder(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the functions of a pool leave their marks."""
+    return tmp_path_factory.mktemp("workers")
+
+
+@pytest.fixture(scope="class")
+def pool(kind: str, folder: Path) -> Iterator[Any]:
+    """Two workers for the function that a payload names; a payload is tried twice."""
+    context = {"offset": 0.1, "folder": str(folder), "numbers": np.arange(100_000)}
     retries = {"retries": 1} if kind == "ray" else {}
     with KINDS[kind](2, 2, "worker_functions:any_of", context, **retries) as pool:
-        yield lambda function, payloads: dict(pool.run([{"function": function, **payload} for payload in payloads]))
+        yield pool
+
+
+@pytest.fixture(scope="class")
+def run(pool: Any) -> Run:
+    """Runs a function of the tests on payloads, always in the same two workers."""
+    return lambda function, payloads: dict(pool.run([{"function": function, **payload} for payload in payloads]))
 
 
 def on_ray(function: str, workers: int = 2, limit_s: float = 0.0, **context: Any) -> RayExecutor:
@@ -140,6 +154,33 @@ class TestOnTwoWorkers:
         found = run("die_always", payloads(3))
         assert [found[0].value, found[2].value] == [0, 2]
         assert found[1] == Outcome(None, f"worker died twice ({how})", 2)
+
+    def test_a_payload_that_ran_out_of_memory_is_tried_again_alone_and_its_worker_goes_on(
+        self, run: Run, folder: Path
+    ) -> None:
+        found = run("exhaust_among_others", payloads(4))
+        assert {index: (item.value["x"], item.attempts) for index, item in found.items()} == {
+            0: (0, 1),
+            1: (1, 2),
+            2: (2, 1),
+            3: (3, 1),
+        }
+        assert is_running(int((folder / "exhausted-1").read_text()))
+
+    def test_a_payload_that_runs_out_of_memory_alone_too_is_given_up(self, run: Run) -> None:
+        assert run("exhaust_always", [{}])[0] == Outcome(None, "memory ran out twice (MemoryError)", 2)
+
+    def test_payloads_may_be_added_while_outcomes_are_taken(self, pool: Any, folder: Path) -> None:
+        """Also after one whose memory ran out: it does not wait for all that is added later."""
+        (folder / "exhausted-1").unlink(missing_ok=True)
+        added = [{"function": "exhaust_among_others", **one} for one in payloads(3)]
+        found = []
+        for index, outcome in pool.run(added):
+            found.append((index, outcome.value["x"], outcome.attempts))
+            if len(added) < 12:
+                added.append({**added[0], "x": len(added)})
+        assert sorted(found) == [(x, x, 1 + (x == 1)) for x in range(12)]
+        assert [index for index, _, _ in found].index(1) < 9
 
     def test_arrays_of_the_context_are_read_in_place_on_ray(self, run: Run, kind: str) -> None:
         numbers = np.arange(100_000)
@@ -208,6 +249,81 @@ def _alone(told: list[list[WorkerState]], x: int) -> bool:
     return bool(second) and all(sum(state.payload is not None for state in states) == 1 for states in second)
 
 
+def test_idle_workers_on_a_lost_node_cost_no_attempt(cluster: Any) -> None:
+    """Two workers of four CPUs, on two nodes of four; one node is lost while both wait. Nothing is tried twice."""
+    node = cluster.add_node(num_cpus=4)
+    wait = [{"x": x, "wait": 0.3} for x in range(2)]
+    with RayExecutor(2, 4, "worker_functions:square", {"offset": 0}, retries=0) as pool:
+        workers: set[int] = set()
+        while len(workers) < 2:  # until the second one has started too
+            workers |= {outcome.value["pid"] for _, outcome in pool.run(wait)}
+        cluster.remove_node(node, allow_graceful=False)
+        found = dict(pool.run(wait))
+    assert {(x, outcome.value and outcome.value["value"], outcome.error) for x, outcome in found.items()} == {
+        (0, 0, None),
+        (1, 1, None),
+    }
+
+
+def test_a_node_that_is_lost_while_workers_start_there_does_not_end_the_run(cluster: Any, tmp_path: Path) -> None:
+    """Four workers of four CPUs: one on the node of four, three on the node of twelve that is lost."""
+    node = cluster.add_node(num_cpus=12)
+    sizes, ended = [0], []
+
+    def watch(states: Sequence[WorkerState]) -> None:
+        if len(states) < sizes[-1]:
+            ended.append(len(states))
+        sizes.append(len(states))
+
+    def check() -> None:
+        if node in cluster.list_all_nodes() and len(pids(tmp_path)) == 4:
+            cluster.remove_node(node, allow_graceful=False)
+        elif len(ended) == 3:
+            (tmp_path / "go").touch()
+
+    context, describe = {"offset": 0, "folder": str(tmp_path)}, "worker_functions:facts_when_told"
+    with RayExecutor(4, 4, "worker_functions:square", context, watch, retries=0, describe=describe) as pool:
+        found = dict(pool.run(payloads(4), check))
+    assert node not in cluster.list_all_nodes()
+    assert {x: outcome.value["value"] for x, outcome in found.items()} == {x: x**2 for x in range(4)}
+
+
+class FailingStarts:
+    """An executor of which workers start and fail to. ready: how many others work."""
+
+    def __init__(self, ready: int) -> None:
+        self.pool = on_ray("square", workers=8)
+        self.pool._workers = [SimpleNamespace(ready=True) for _ in range(ready)]
+
+    def begin(self) -> Any:
+        return SimpleNamespace(ready=False, failed_before=self.pool._failed_starts)
+
+    def fail(self, *workers: Any) -> None:
+        for worker in workers:
+            self.pool._count_failed_start(worker, "killed")
+
+
+def test_workers_that_fail_to_start_one_after_the_other_end_the_run() -> None:
+    starts = FailingStarts(ready=0)
+    starts.fail(*[starts.begin() for _ in range(8)])  # together: one machine had them all
+    starts.fail(*[starts.begin() for _ in range(8)])
+    with pytest.raises(RunError, match=r"workers end before they are ready \(killed\); see the logs of Ray"):
+        starts.fail(starts.begin())
+
+
+def test_while_others_work_failing_starts_are_only_paused(capsys: pytest.CaptureFixture[str]) -> None:
+    starts = FailingStarts(ready=1)
+    assert starts.pool._may_start()
+    for _ in range(5):
+        starts.fail(starts.begin())
+    assert capsys.readouterr().err == "notice: some workers end before they are ready (killed); the others go on\n"
+    assert not starts.pool._may_start()
+    starts.pool._workers.clear()
+    assert starts.pool._may_start()
+    with pytest.raises(RunError, match="workers end before they are ready"):
+        starts.fail(starts.begin())
+
+
 def test_a_lost_machine_is_told_from_an_ended_process(cluster: Any) -> None:
     import ray
 
@@ -245,17 +361,21 @@ def test_what_values_depend_on_is_told_for_every_worker(cluster: Any) -> None:
 def test_the_last_attempt_runs_alone_and_others_among_the_rest() -> None:
     queue = _Queue(most_attempts=3)
     assert queue.grow_to(2)
-    assert [queue.next(alone=False), queue.next(alone=False), queue.next(alone=True)] == [0, 1, None]
+    assert [queue.next(), queue.next()] == [0, 1]
+    assert not queue.has_next(alone=True)
     assert queue.again(0)
-    assert queue.next(alone=False) == 0
+    assert queue.has_next(alone=False)
+    assert queue.next() == 0
     assert queue.again(0)
     assert queue.grow_to(3)  # what came later waits until it has run
-    assert queue.next(alone=False) is None
-    assert queue.next(alone=True) == 0
+    assert not queue.has_next(alone=False)
+    assert queue.has_next(alone=True)
+    assert queue.next() == 0
     assert not queue.again(0)
     assert queue.attempts == [3, 1]
     assert queue.grow_to(3)
-    assert queue.next(alone=False) == 2
+    assert queue.has_next(alone=False)
+    assert queue.next() == 2
     assert not queue.grow_to(3)
 
 
@@ -281,6 +401,7 @@ class PretendedRay:
         self._init, self.calls = init, []
         self.util = SimpleNamespace(get_node_ip_address=lambda: ip)
         self._private = SimpleNamespace(worker=SimpleNamespace(_worker_logs_enabled=True))
+        self.heard_at_the_end: bool | None = None
 
     def is_initialized(self) -> bool:
         return False
@@ -289,7 +410,11 @@ class PretendedRay:
         self.calls.append(options)
         self._init()
 
+    def get_runtime_context(self) -> Any:
+        return SimpleNamespace(gcs_address="127.0.0.1:1")
+
     def shutdown(self) -> None:
+        self.heard_at_the_end = self._private.worker._worker_logs_enabled
         self.calls.append("shutdown")
 
 
@@ -340,7 +465,63 @@ def test_what_a_cluster_of_our_own_is_started_with(
     assert not ray._private.worker._worker_logs_enabled
     cluster.leave()
     assert ray.calls[1:] == ["shutdown"]
+    assert ray.heard_at_the_end is False
+    assert ray._private.worker._worker_logs_enabled
     assert not Path(options["_temp_dir"]).exists()
+
+
+@pytest.mark.parametrize(
+    ("variables", "saved", "demanded", "shown"),
+    [
+        ({}, False, True, None),
+        ({}, True, True, "token"),
+        ({}, True, False, None),
+        ({"RAY_AUTH_TOKEN": "t"}, False, True, "token"),
+        ({"RAY_AUTH_TOKEN_PATH": "t"}, False, True, "token"),
+        ({"RAY_AUTH_MODE": "disabled"}, True, True, "disabled"),
+    ],
+)
+def test_a_cluster_that_demands_a_token_is_shown_the_one_of_this_account(
+    variables: Mapping[str, str],
+    saved: bool,
+    demanded: bool,
+    shown: str | None,
+    pretend: Callable[..., PretendedRay],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"HOME": str(tmp_path), **variables}.items():
+        monkeypatch.setenv(name, value)
+    if saved:
+        (tmp_path / ".ray").mkdir()
+        (tmp_path / ".ray" / "auth_token").touch()
+    monkeypatch.setattr(ray_cluster, "_demands_token", lambda address: demanded)
+    seen: list[str | None] = []
+    pretend(lambda: seen.append(os.environ.get("RAY_AUTH_MODE")))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        Cluster(f"127.0.0.1:{server.getsockname()[1]}", 1, 0).join()
+    assert seen == [shown]
+    assert os.environ.get("RAY_AUTH_MODE") == variables.get("RAY_AUTH_MODE")
+
+
+def test_a_head_that_is_silent_for_too_long_is_lost(
+    pretend: Callable[..., PretendedRay], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray, cluster = pretend(lambda: None), Cluster("", 1, 0)
+    assert cluster.answers()  # before it was needed
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        head = f"127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address=head))
+        cluster.join()
+        assert cluster.answers(now=True)
+    assert cluster.answers()  # a look holds for a moment
+    assert not cluster.answers(now=True)
+    assert not cluster.answers()
+    monkeypatch.setattr(ray_cluster, "_HEAD_S", -1.0)
+    with pytest.raises(RunError, match=f"head of the Ray cluster at '{head}' does not answer any more"):
+        cluster.answers(now=True)
 
 
 def test_what_workers_wait_for_is_told_once(
@@ -361,9 +542,11 @@ def test_what_workers_wait_for_is_told_once(
 
 DRIVER = """
 import sys
-from evospike.core.errors import Interrupted
+from evospike.core.errors import Interrupted, RunError
 from evospike.core.stopping import stop_on_signals
+from evospike.evolution.executors import ray_cluster
 from evospike.evolution.executors.ray import RayExecutor
+ray_cluster._HEAD_S = 1.0
 folder, address = sys.argv[1:]
 context = {"folder": folder}
 with stop_on_signals() as stop, RayExecutor(2, 1, "worker_functions:sleep", context, address=address) as pool:
@@ -371,6 +554,8 @@ with stop_on_signals() as stop, RayExecutor(2, 1, "worker_functions:sleep", cont
         list(pool.run([{}, {}], stop.check))
     except Interrupted as stopped:
         print("stopped by", stopped.signum, flush=True)
+    except RunError as error:
+        print("lost:", error, flush=True)
 """
 STOPPING = "\nstopping at the next safe moment; once more to stop at once\n"
 
@@ -383,7 +568,7 @@ def driver(folder: Path, address: str) -> Iterator[subprocess.Popen[str]]:
         with worker_functions_on_the_path():
             process = subprocess.Popen(
                 [sys.executable, "-c", DRIVER, str(folder), address],
-                env={**os.environ, "TMPDIR": place},
+                env={**os.environ, "TMPDIR": place, "RAY_AUTH_TOKEN": "0123456789abcdef" * 4},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -409,6 +594,7 @@ def test_a_cluster_of_our_own_is_closed_to_others_and_ends_with_a_killed_driver(
         assert len(agents) == 2  # helpers of Ray that notice within a minute, and compute nothing
         assert set(pids(tmp_path)) < set(everything)
         assert listening_beyond_loopback(everything) == []
+        assert _demands_token(head_of(everything)) or older_than("2.59")
         process.kill()
     assert all_end([pid for pid in everything if pid not in agents], within_s=10.0)
 
@@ -419,6 +605,21 @@ def test_ctrl_c_reaches_the_driver_alone_and_it_ends_its_cluster(tmp_path: Path)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         assert process.communicate(timeout=20) == ("stopped by 2\n", STOPPING)
     assert all_end(everything, within_s=5.0)
+
+
+def test_a_cluster_whose_head_is_lost_ends_the_run(tmp_path: Path) -> None:
+    with driver(tmp_path, "") as process:
+        everything = descendants(process.pid)
+        for pid in everything:
+            if Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].endswith((b"/gcs_server", b"/raylet")):
+                os.kill(pid, signal.SIGKILL)
+        assert process.stdout is not None
+        started = time.monotonic()
+        assert process.stdout.readline().startswith("lost: the head of the Ray cluster at '127.0.0.1:")
+        assert time.monotonic() - started < 10
+        process.communicate(timeout=30)
+        assert process.returncode == 0
+    assert all_end(pids(tmp_path), within_s=5.0)
 
 
 def test_sigterm_is_the_runs_own_and_a_joined_cluster_lives_on(cluster: Any, tmp_path: Path) -> None:
@@ -442,6 +643,17 @@ def descendants(pid: int) -> list[int]:
     for known in found:
         found += [child for child, parent in parents.items() if parent == known]
     return found[1:]
+
+
+def older_than(release: str) -> bool:
+    """Whether the installed Ray is; tokens became the default of a local cluster in 2.59."""
+    return tuple(map(int, version("ray").split(".")[:2])) < tuple(map(int, release.split(".")))
+
+
+def head_of(processes: Sequence[int]) -> str:
+    """Address of the head of the cluster to which processes belong."""
+    words = [word for pid in processes for word in Path(f"/proc/{pid}/cmdline").read_text().split("\0")]
+    return next(word.partition("=")[2] for word in words if word.startswith("--gcs-address="))
 
 
 def listening_beyond_loopback(processes: Sequence[int]) -> list[str]:

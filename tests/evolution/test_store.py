@@ -1,12 +1,17 @@
+import json
+import os
 import sqlite3
+import struct
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from evospike.core.errors import RunError, StoreError
+from evospike.core.files import digest_json
 from evospike.evolution.records import Genotype, Request, Score
 from evospike.evolution.store import Recorded, Store
 
@@ -55,7 +60,7 @@ def test_a_record_is_one_file_with_a_rollback_journal(path: Path) -> None:
         store.record_value("more", 1)
         assert [item.name for item in path.parent.iterdir()] == [path.name]
         assert store._connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
-        assert store._connection.execute("PRAGMA synchronous").fetchone() == (2,)
+        assert store._connection.execute("PRAGMA synchronous").fetchone() == (3,)
 
 
 def test_the_digest_is_blind_to_time_attempts_and_order_of_arrival(tmp_path: Path) -> None:
@@ -197,6 +202,144 @@ def test_create_refuses_to_overwrite_and_open_or_create_does_not(path: Path) -> 
         assert len(store.scores()) == 2
     with Store.open_or_create(path.parent / "new") as store:
         assert store.scores() == []
+
+
+def super_journal(path: Path, victim: Path) -> None:
+    """A journal of a transaction over two databases, of which the second is to be taken back: SQLite rolls it back and
+    deletes the file that it names."""
+    magic, data = bytes.fromhex("d9d505f920a163d7"), path.read_bytes()
+    (page,) = struct.unpack(">H", data[16:18])
+    name = str(victim.absolute()).encode()
+    header = magic + struct.pack(">IIIII", 0, 0, len(data) // page, 512, page)
+    mark = struct.pack(">I", 0x40000000 // page + 1) + name + struct.pack(">II", len(name), sum(name)) + magic
+    path.with_name(f"{path.name}-journal").write_bytes(header.ljust(512, b"\0") + mark)
+
+
+@pytest.mark.parametrize("way", [Store.open, Store.view, Store.open_or_create])
+def test_a_journal_that_names_a_file_to_be_deleted_is_refused(path: Path, tmp_path: Path, way) -> None:
+    victim = tmp_path / "victim.txt"
+    victim.write_text("not of this run")
+    super_journal(path, victim)
+    with pytest.raises(StoreError, match=r"record\.sqlite-journal names another file to be deleted"):
+        way(path)
+    assert victim.read_text() == "not of this run"
+
+
+@pytest.mark.parametrize("ending", ["", "-journal", "-wal", "-shm"])
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_nothing_is_followed_or_waited_for(path: Path, tmp_path: Path, ending: str, kind: str) -> None:
+    file, elsewhere = path.with_name(path.name + ending), tmp_path / "elsewhere"
+    elsewhere.write_bytes(path.read_bytes())
+    file.unlink(missing_ok=True)
+    file.symlink_to(elsewhere) if kind == "link" else os.mkfifo(file)
+    for way in (Store.open, Store.view):
+        with pytest.raises(StoreError, match=r"is a link or no plain file|no run record at"):
+            way(path)
+
+
+def test_a_write_ahead_log_is_refused(path: Path) -> None:
+    alter(path, "PRAGMA journal_mode=WAL")
+    for way in (Store.open, Store.view):
+        with pytest.raises(StoreError, match="asks for a write-ahead log"):
+            way(path)
+
+
+@pytest.mark.parametrize(
+    ("what", "statement"),
+    [
+        (
+            "trigger 'other'",
+            "CREATE TRIGGER other BEFORE INSERT ON records BEGIN SELECT count(*) FROM "
+            "(WITH RECURSIVE r(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM r) SELECT x FROM r); END",
+        ),
+        ("table 'other'", "CREATE TABLE other (a)"),
+        ("view 'other'", "CREATE VIEW other AS SELECT * FROM records"),
+        ("index 'other'", "CREATE INDEX other ON records (length(hex(zeroblob(length(name)))))"),
+        ("table 'sqlite_stat1'", "ANALYZE"),
+    ],
+)
+def test_what_evospike_never_writes_is_refused(path: Path, what: str, statement: str) -> None:
+    alter(path, statement)
+    for way in (Store.open, Store.view):
+        with pytest.raises(StoreError, match=f"holds what evospike never writes: {what}"):
+            way(path)
+
+
+@pytest.mark.parametrize("change", ["DROP TABLE records", "ALTER TABLE records ADD COLUMN more AS (length(name))"])
+def test_tables_of_another_form_are_no_record(path: Path, change: str) -> None:
+    alter(path, change)
+    with pytest.raises(StoreError, match="is not an evospike run record"):
+        Store.open(path)
+
+
+def resealed(path: Path, content: str, kind: str = "value") -> None:
+    """Give a row other contents with the checksum that belongs to them."""
+    with closing(sqlite3.connect(path)) as connection:
+        for name in [name for (name,) in connection.execute("SELECT name FROM records WHERE kind = ?", (kind,))][:1]:
+            row = (content, digest_json([kind, name, content]), kind, name)
+            connection.execute("UPDATE records SET content = ?, checksum = ? WHERE kind = ? AND name = ?", row)
+        connection.commit()
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000 + "]" * 100_000, "1" * 5000, "[NaN]", "1e999", "", "{"])
+def test_sealed_contents_that_are_no_json_of_ours_are_named(path: Path, content: str) -> None:
+    resealed(path, content)
+    with Store.view(path) as store, pytest.raises(StoreError, match=r"value 'proxy' in .* unexpected form"):
+        store.values()
+
+
+@pytest.mark.parametrize(
+    "change", [{"attempts": "1"}, {"attempts": -1}, {"attempts": True}, {"request": request(1).to_json()}]
+)
+def test_sealed_scores_of_another_form_are_named(path: Path, change: dict) -> None:
+    content = {"request": request(0).to_json(), "score": score(0).to_json(), "attempts": 1}
+    resealed(path, json.dumps(content | change), "score")
+    with Store.view(path) as store, pytest.raises(StoreError, match=r"score 'candidate/0000/0000' in .* unexpected"):
+        store.scores()
+
+
+def test_pages_that_are_read_again_and_again_have_an_end(path: Path) -> None:
+    """Trees whose pages have one child many times over hold more rows than there is time for."""
+    with Store.open(path) as store:
+        for number in range(400):
+            store.record_value(f"{number:03d}", "x" * 100)
+    with closing(sqlite3.connect(path)) as connection:
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+        (root,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'records'").fetchone()
+    data = bytearray(path.read_bytes())
+    start = size * (root - 1)
+    assert data[start] == 5  # an interior page
+    (cells,) = struct.unpack(">H", data[start + 3 : start + 5])
+    places = struct.unpack(f">{cells}H", data[start + 12 : start + 12 + 2 * cells])
+    child = struct.unpack(">I", data[start + places[0] : start + places[0] + 4])[0]
+    for level in range(6):  # further pages of the tree at the end of the file, each with the one before in all cells
+        page = bytearray(size)
+        count = (size - 100) // 10
+        page[:12] = struct.pack(">BHHHBI", 5, 0, count, size - 8 * count & 0xFFFF, 0, child)
+        for cell in range(count):
+            at = size - 8 * (cell + 1)
+            page[12 + 2 * cell : 14 + 2 * cell] = struct.pack(">H", at)
+            page[at : at + 5] = struct.pack(">IB", child, level + 1)
+        data += page
+        child = len(data) // size
+    data[start + 8 : start + 12] = struct.pack(">I", child)
+    data[28:32] = struct.pack(">I", len(data) // size)
+    path.write_bytes(bytes(data))
+    started = time.monotonic()
+    with Store.view(path) as store, pytest.raises(StoreError, match="than its size explains"):
+        store.values()
+    assert time.monotonic() - started < 10
+    with pytest.raises(StoreError, match="damaged"):
+        Store.open(path)
+
+
+def test_a_record_that_would_not_fit_into_memory_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store.open(path) as store:
+        store.record_value("large", "x" * 1_000_000)
+    monkeypatch.setenv("EVOSPIKE_MEMORY", "20MB")
+    for way in (Store.open, Store.view):
+        with pytest.raises(StoreError, match=r"reading .* would take about .* of memory"):
+            way(path)
 
 
 def test_a_folder_that_cannot_be_made_is_a_run_error(tmp_path: Path) -> None:

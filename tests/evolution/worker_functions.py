@@ -27,11 +27,12 @@ def picky(payload: Values, context: Values) -> Any:
 
 
 def die_once(payload: Values, context: Values) -> int:
-    """Payload 1 kills its worker at the first attempt; others report how many ran while a retry ran."""
+    """Payload 1 kills its worker at the first attempt; others take a while."""
     marker = Path(context["folder"]) / f"died-{payload['x']}"
     if payload["x"] == 1 and not marker.exists():
         marker.touch()
         os.kill(os.getpid(), 9)
+    time.sleep(payload.get("wait", 0.0))
     return int(payload["x"])
 
 
@@ -39,6 +40,26 @@ def die_always(payload: Values, context: Values) -> int:
     if payload["x"] == 1:
         os.kill(os.getpid(), 9)
     return int(payload["x"])
+
+
+def exhaust_among_others(payload: Values, context: Values) -> Values:
+    """Memory does not suffice for payload 1 at its first attempt, nor ever beside another payload."""
+    folder, x = Path(context["folder"]), payload["x"]
+    running, marker = folder / f"running-{x}", folder / f"exhausted-{x}"
+    running.touch()
+    try:
+        for _ in range(20 if x == 1 else 5):
+            time.sleep(0.02)
+            if x == 1 and (not marker.exists() or len(list(folder.glob("running-*"))) > 1):
+                marker.write_text(str(os.getpid()))
+                exhaust_always(payload, context)
+        return {"x": x, "pid": os.getpid()}
+    finally:
+        running.unlink()
+
+
+def exhaust_always(payload: Values, context: Values) -> bytearray:
+    return bytearray(1 << 62)
 
 
 def die_leaving_a_child(payload: Values, context: Values) -> int:
@@ -86,6 +107,13 @@ def bowl_score_in_its_time(payload: Values, context: Values) -> Values:
 
 def facts(context: Values) -> dict[str, str]:
     return {"colour": context["colour"], "pid": str(os.getpid())}
+
+
+def facts_when_told(context: Values) -> dict[str, str]:
+    """Lets a worker be ready once the file `go` is there."""
+    (Path(context["folder"]) / f"pid-{os.getpid()}").touch()
+    hold({"x": 0}, context)
+    return {}
 
 
 def in_place(payload: Values, context: Values) -> Values:

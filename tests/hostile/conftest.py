@@ -47,6 +47,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 
 @pytest.fixture(scope="session")
+def sparse(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A finished training of a sparse network, of which the report draws the synapses."""
+    return _made(tmp_path_factory.mktemp("sparse") / "run", "train", "digits", "--set", "sparse.density=0.5")
+
+
+@pytest.fixture(scope="session")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """What a finished search leaves, its record aside: starting a worker for one would take longer than all else."""
     recipe = read_recipe("digits-search", ["search.seeds=1"])

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import FrameType
 
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from evospike.core.errors import EvospikeError
@@ -36,18 +36,39 @@ class Tally:
         return self.read + self.refused
 
 
-def throw(count: int, inputs: st.SearchStrategy[bytes], read: Callable[[bytes], None]) -> Tally:
-    """Read `count` inputs or more, always the same ones; raises whatever is not one of our errors."""
-    tally = Tally()
+MOST_ROUNDS = 20
 
+
+def throw(count: int, inputs: st.SearchStrategy[bytes], read: Callable[[bytes], None], *, shrink: bool = True) -> Tally:
+    """Read `count` inputs or more, always the same ones; raises whatever is not one of our errors.
+
+    In rounds, as a round may end before it has made as many examples as it is allowed. shrink: look for a small input
+    that fails; of large ones that takes minutes.
+    """
+    tally = Tally()
+    for number in range(MOST_ROUNDS):
+        if tally.inputs < count:
+            phases = [Phase.generate, Phase.shrink] if shrink else [Phase.generate]
+            _throw_round(count - tally.inputs, number, phases, inputs, read, tally)
+    return tally
+
+
+def _throw_round(
+    count: int,
+    number: int,
+    phases: list[Phase],
+    inputs: st.SearchStrategy[bytes],
+    read: Callable[[bytes], None],
+    tally: Tally,
+) -> None:
     @settings(
         max_examples=count,
         deadline=None,
         database=None,
-        derandomize=True,
         suppress_health_check=list(HealthCheck),
-        phases=[Phase.generate, Phase.shrink],
+        phases=phases,
     )
+    @seed(number)
     @given(inputs)
     def each(data: bytes) -> None:
         started = time.monotonic()
@@ -62,7 +83,6 @@ def throw(count: int, inputs: st.SearchStrategy[bytes], read: Callable[[bytes], 
         tally.slowest = max(tally.slowest, time.monotonic() - started)
 
     each()
-    return tally
 
 
 def check_message(message: str) -> None:

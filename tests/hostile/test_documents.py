@@ -129,8 +129,8 @@ def test_an_altered_run(which: str, name: str, outside: Path, request: pytest.Fi
     document = json.loads(sound) if name != "final/genetic-0/progress" else [1, 2]
     strategy = st.one_of(inputs.damaged(sound), *[inputs.altered_json(document, seal)] * 4)
     read(sound)
-    tally = throw(soak.count(12, 10_000), strategy, read)
-    assert tally.inputs >= soak.count(10, 9_000)
+    tally = throw(soak.count(12, 1_000), strategy, read)
+    assert tally.inputs >= soak.count(12, 1_000)
     soak.figure("hostile 3", f"{which} {name}: inputs without a traceback, a hang or a stray file", tally.inputs)
     soak.figure("hostile 3", f"{which} {name}: seconds of the slowest input", round(tally.slowest, 2))
 
@@ -156,6 +156,7 @@ def test_an_altered_bench_document(outside: Path, soak) -> None:
 
     read(sound)
     tally = throw(soak.count(60, 10_000), st.one_of(inputs.damaged(sound), inputs.altered_json(document)), read)
+    assert tally.inputs >= soak.count(60, 10_000)
     assert tally.refused > tally.inputs // 2
     soak.figure("hostile 3", "bench document: inputs without a traceback, a hang or a stray file", tally.inputs)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,20 @@ import pytest
 import torch
 from hostile_fuzz import check_message, deadline
 
-from evospike.core.errors import CheckpointError, DataError, RunError, SettingsError, SpecError
+from evospike.core.errors import CheckpointError, DataError, RunError, SettingsError, SpecError, StoreError
 from evospike.core.files import load_tensors, save_tensors
 from evospike.data.cache import load_cached
 from evospike.data.events.gesture import find_gesture, parse_intervals
-from evospike.jobs.folder import open_run, write_record
+from evospike.evolution.records import Genotype, Request, Score
+from evospike.evolution.store import Store
+from evospike.jobs.conduct import conduct
+from evospike.jobs.folder import RunFolder, open_run, write_record
 from evospike.jobs.genomes import read_model
 from evospike.jobs.plan import Plan
 from evospike.jobs.progress import PROGRESS, read_progress
+from evospike.jobs.ranking import _number
 from evospike.jobs.recipe import read_recipe
+from evospike.jobs.records import numbers_of
 from evospike.models.presets import small8
 from evospike.models.spec import NetworkSpec
 from evospike.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, saved_record
@@ -191,4 +197,47 @@ def test_a_search_whose_winner_is_none(tmp_path: Path, winner: Any) -> None:
     write_record(tmp_path / "result.json", {"winner": winner})
     with pytest.raises((RunError, SettingsError)) as caught:
         read_model(tmp_path)
+    check_message(str(caught.value))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"genotype": {"names": [0.5], "values": [1.0]}},
+        {"genotype": {"names": [["x"]], "values": [1.0]}},
+        {"draw_key": [["x"]]},
+        {"generation": True},
+    ],
+)
+def test_records_with_sealed_scores_of_other_types(tmp_path: Path, change: dict[str, Any]) -> None:
+    request = Request("candidate", 0, 0, Genotype(("log10 a",), (1.0,)), ("search",))
+    with Store.create(tmp_path / "study.sqlite") as store:
+        content = {"request": request.to_json() | change, "score": Score("ok").to_json(), "attempts": 1}
+        store._insert("score", request.key, content)
+        with pytest.raises(StoreError, match=r"score '.*' in .*study\.sqlite has an unexpected form") as caught:
+            store.scores()
+    check_message(str(caught.value))
+
+
+def test_a_number_whose_power_is_none() -> None:
+    with pytest.raises(RunError, match="genotype in the record of the run has an unexpected form"):
+        numbers_of(Genotype(("log10 a",), (400.0,)))
+
+
+def test_a_ranking_whose_scores_lack_one() -> None:
+    with pytest.raises(StoreError, match="lacks 'hamming'"):
+        _number({"cosine": 1.0, "hamming": None}, "hamming")
+
+
+@pytest.mark.parametrize("gone", ["test_accuracy", "arm", "parameters"])
+def test_a_resume_of_a_training_whose_result_lacks_something(trained: RunFolder, outside: Path, gone: str) -> None:
+    shutil.copytree(trained.path, outside / "run", ignore=shutil.ignore_patterns("step-*", "*.lock*"))
+    run = open_run(outside / "run")
+    (run.path / "result.json").unlink()
+    name = "final/genetic-0/result.json"
+    result = run.read(name)
+    assert result is not None
+    run.write(name, {key: value for key, value in result.items() if key != gone})
+    with pytest.raises(RunError, match=r"result\.json of a training has an unexpected form") as caught:
+        conduct(run, run.recipe, quiet=True)
     check_message(str(caught.value))

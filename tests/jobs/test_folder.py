@@ -13,10 +13,22 @@ from typing import Any
 
 import pytest
 
+from evospike.core import lock
 from evospike.core.errors import RunError, SettingsError
+from evospike.core.lock import RunLock
 from evospike.evolution.records import Genotype, Request, Score
 from evospike.evolution.store import Store
-from evospike.jobs.folder import RunFolder, create_run, discard_unstarted, open_run, read_record, write_record
+from evospike.jobs.folder import (
+    RunFolder,
+    create_run,
+    discard_unstarted,
+    new_run,
+    open_run,
+    read_record,
+    record_run,
+    starting,
+    write_record,
+)
 from evospike.jobs.recipe import Recipe
 
 
@@ -56,7 +68,9 @@ def test_a_disk_without_room_is_named(tiny, tmp_path: Path, monkeypatch: pytest.
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(RunError, match=r"cannot write to '.*' \(No space left on device\); give -o a folder on a disk"):
+    with pytest.raises(
+        RunError, match=r"cannot write to '.*' \(No space left on device\); .*choose a folder on a disk"
+    ):
         create_run("train", tiny(), str(tmp_path / "run"))
 
 
@@ -153,12 +167,104 @@ def test_a_moved_run_is_the_same_run(trained, tmp_path: Path) -> None:
 
 def test_a_run_that_never_began_gives_its_name_back(tmp_path: Path) -> None:
     run = create_run("train", Recipe(), str(tmp_path / "run"))
-    (run.path / "run.lock").touch()
     run.write("plan.json", {"device": "cpu"})
+    for name in (".run.json.123.tmp", ".study.sqlite.123.tmp", ".study.sqlite.123.tmp-journal"):
+        (run.path / name).touch()
     with Store.create(run.store_path) as store:
         store.record_value("probe batches", [])
     discard_unstarted(run)
     assert not run.path.exists()
+
+
+def test_what_a_killed_start_has_left_does_not_keep_its_name(tiny, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in (lock.GUARD, ".run.json.123.tmp"):
+        (folder / name).touch()
+    assert open_run(create_run("train", tiny(), str(folder)).path).verb == "train"
+
+
+def test_a_folder_that_another_process_has_is_not_discarded(tmp_path: Path) -> None:
+    """As when `resume` was faster than the command that made the run."""
+    run = create_run("train", Recipe(), str(tmp_path / "run"))
+    with RunLock(run.path):
+        before = sorted(run.path.iterdir())
+        discard_unstarted(run)
+        assert sorted(run.path.iterdir()) == before
+    discard_unstarted(run)
+    assert not run.path.exists()
+    discard_unstarted(run)
+
+
+def test_of_two_that_start_in_one_folder_the_second_changes_nothing(tmp_path: Path) -> None:
+    """Both have found it free; the second one is refused while the first one makes it a run, and afterwards."""
+    first, second = (new_run("train", Recipe(), str(tmp_path / "run")) for _ in range(2))
+    with starting(first):
+        for _ in range(2):
+            with pytest.raises(RunError, match=f"belongs to process {os.getpid()}"), starting(second):
+                record_run(second)
+        record_run(first)
+    before = {path: path.read_bytes() for path in first.path.iterdir()}
+    with pytest.raises(RunError, match="exists and is not empty"), starting(second):
+        record_run(second)
+    assert {path: path.read_bytes() for path in first.path.iterdir()} == before
+
+
+def test_a_start_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    run = new_run("train", Recipe(), str(tmp_path / "run"))
+    with pytest.raises(RunError, match="cannot write"), starting(run):  # noqa: PT012 - a write before the error
+        record_run(run)
+        raise RunError("cannot write")
+    assert not run.path.exists()
+
+
+def test_without_a_name_two_at_once_get_two_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("time.strftime", lambda *_: "now")
+    runs = [new_run("train", Recipe(), None) for _ in range(2)]  # neither has written anything yet
+    assert runs[0].path != runs[1].path
+
+
+LINKED = {
+    "workers.json": "file",
+    "result.json": "file",
+    "run.lock": "file",
+    ".run.lock.guard": "file",
+    ".progress.7.tmp": "file",
+    "study.sqlite": "file",
+    "study-1.sqlite-journal": "file",
+    "final": "folder",
+    "final/genetic-0": "folder",
+    "final/genetic-0/progress": "file",
+    "final/genetic-0/step-000000001.state.safetensors": "file",
+    "tensorboard": "folder",
+    "tensorboard/study": "folder",
+}
+
+
+@pytest.mark.parametrize("name", LINKED)
+def test_a_run_folder_leads_nowhere_else(tmp_path: Path, name: str) -> None:
+    victim = tmp_path / "mine"
+    victim.mkdir()
+    (victim / "thesis.txt").write_text("all of it")
+    path = create_run("train", Recipe(), str(tmp_path / "run")).path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.symlink_to(victim / "thesis.txt" if LINKED[name] == "file" else victim)
+    with pytest.raises(RunError, match=rf"{re.escape(str(path))}' is a link or no plain file; put what belongs there"):
+        open_run(tmp_path / "run")
+    path.unlink()
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(path)
+        with pytest.raises(RunError, match="is a link or no plain file"):
+            open_run(tmp_path / "run")
+
+
+def test_what_is_not_ours_in_a_run_folder_may_be_a_link_and_so_may_the_folder(tmp_path: Path) -> None:
+    run = create_run("train", Recipe(), str(tmp_path / "run"))
+    (run.path / "notes").symlink_to(tmp_path)
+    (tmp_path / "linked").symlink_to(run.path)
+    assert open_run(tmp_path / "linked").record == run.record
 
 
 def a_score(run: RunFolder) -> None:

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import evospike.jobs.shared_task as shared_task
-from evospike.core.errors import DataError
+from evospike.core.errors import DataError, RunError
+from evospike.jobs.conduct import conduct
 from evospike.jobs.folder import create_run
 from evospike.jobs.nodes import Difference, Nodes, different_facts, instruction_sets, machine_facts, node_differences
 from evospike.jobs.recipe import Recipe
@@ -116,3 +117,23 @@ def test_a_worker_with_other_data_refuses(workshop: Callable[..., Workshop]) -> 
     context = {**as_context(shop.recipe, shop.plan, ""), SHARED: share(other.task)}
     with pytest.raises(DataError, match=r"the data on this machine are not those of the run .train: "):
         score({}, context)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        {"differences": 3},
+        {"differences": [{"a": 1}]},
+        {"differences": [3]},
+        {"differences": [{"fact": 1, "here": "", "there": "", "host": ""}]},
+    ],
+)
+def test_an_altered_document_is_refused_before_anything_is_done(
+    tiny: Callable[..., Recipe], tmp_path: Path, content: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = create_run("search", tiny(), str(tmp_path / "run"))
+    run.write("nodes.json", content)
+    monkeypatch.setattr("evospike.jobs.conduct._open_workshop", lambda *_: pytest.fail("the run began"))
+    with pytest.raises(RunError, match=r"nodes\.json has an unexpected form .* the file was altered"):
+        conduct(run, run.recipe, quiet=True)

@@ -10,6 +10,8 @@ import torch
 import evospike.jobs.plan as plan_module
 from evospike.core.errors import EncodingError, RunError
 from evospike.data.task import load_task
+from evospike.jobs.conduct import conduct
+from evospike.jobs.folder import create_run
 from evospike.jobs.plan import FUSED_FROM_SECONDS, Plan, choose_path, make_plan, resolve_device, training_count
 from evospike.jobs.settings import FinalSettings
 
@@ -112,3 +114,23 @@ def test_a_run_of_dense_networks_asks_nothing_of_the_encoding(tiny) -> None:
     assert make_plan(recipe, task, evolves=False).contractions == {}
     with pytest.raises(EncodingError, match="no layer"):
         make_plan(replace(recipe, final=FinalSettings(arms=("genetic",))), task, evolves=False)
+
+
+@pytest.mark.parametrize(
+    "device", ["", "gpu", "xpu", "cuda", "cuda:x", "cuda:-1", "cuda:99999", "CPU", "cpu\n", "meta"]
+)
+def test_a_plan_of_no_device_is_refused(workshop, device: str) -> None:
+    with pytest.raises(RunError, match=r"plan\.json of the run was altered"):
+        Plan.from_plain({**workshop().plan.to_plain(), "device": device})
+
+
+def test_a_run_that_began_on_a_gpu_is_not_resumed_without_one(
+    tiny, workshop, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    recipe = tiny("final.arms=['genetic']")
+    run = create_run("train", recipe, str(tmp_path / "run"))
+    plan = {**workshop("final.arms=['genetic']").plan.to_plain(), "device": "cuda:0"}
+    run.write("plan.json", plan)
+    with pytest.raises(RunError, match=r"the run began on cuda:0, go on with it on a machine that has one \(device"):
+        conduct(run, recipe, quiet=True)

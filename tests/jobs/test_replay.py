@@ -257,7 +257,12 @@ def test_a_replay_that_did_not_begin_is_taken_back(
 ) -> None:
     of, _ = finished(scores_arrive, *STEADY[1])
     run = create_replay(of, of.recipe, str(tmp_path / "replay"))
-    assert sorted(path.name for path in run.path.iterdir()) == ["run.json", "study-1.sqlite", "study.sqlite"]
+    assert sorted(path.name for path in run.path.iterdir()) == [
+        ".run.lock.guard",
+        "run.json",
+        "study-1.sqlite",
+        "study.sqlite",
+    ]
     state = state_of(run)
     assert (state.problems, [study.done for study in state.studies]) == ((), [0, 0])
     discard_unstarted(run)

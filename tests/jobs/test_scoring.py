@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from evospike.core.errors import SettingsError
 from evospike.evolution.records import Genotype, Request
+from evospike.jobs.conduct import conduct
+from evospike.jobs.folder import create_run
+from evospike.jobs.memory import least_scoring_bytes, least_training_bytes
 from evospike.jobs.recipe import read_recipe
-from evospike.jobs.scoring import architecture, probe, score_architecture, static_terms
+from evospike.jobs.scoring import (
+    architecture,
+    images_at_once,
+    probe,
+    rank_architecture,
+    score_architecture,
+    static_terms,
+)
 from evospike.jobs.spaces import genome_variation
 from evospike.jobs.workshop import Workshop
-from evospike.layers.spiking import TimeBatchNorm2d
+from evospike.layers.spiking import SpikingNeuron, TimeBatchNorm2d
 from evospike.measure.spikes import SpikeCount
 from evospike.models.counts import dense_parameters, macs_per_step
 from evospike.models.network import Network
@@ -160,3 +172,70 @@ def test_several_forms_share_one_pass(workshop, request_of) -> None:
     alone = probe(shop, spec, request.draw_key, [normalised])
     assert both.scores[normalised] == alone.scores[normalised]
     assert static_terms(shop, spec)["parameters"] == dense_parameters(spec)
+
+
+@pytest.mark.parametrize("changes", [(), ("space.feedback=delayed",), ("space.operations=['sep3','maxpool3']",)])
+def test_the_least_memory_of_a_scoring_pass_is_what_its_modules_hold(workshop, request_of, changes) -> None:
+    """Of images that all modules hand on, told from the modules themselves."""
+    shop = workshop("model.steps=3", *changes)
+    for seed in range(4):
+        spec = architecture(shop, request_of(shop, seed).genotype.values)
+        net = shop.stored_network(spec, ("a",)).train()
+        seen: list[tuple[int, int]] = []
+
+        def look(module, given, got, seen=seen) -> None:
+            got = got[0] if isinstance(got, tuple) else got
+            seen.append((given[0].numel(), got.numel()))
+
+        for module in net.modules():
+            if isinstance(module, (torch.nn.Conv2d, torch.nn.Linear, TimeBatchNorm2d, SpikingNeuron)):
+                module.register_forward_hook(look)
+        net.observer = lambda name, spikes, potential: None
+        x = shop.probe_batches[0]
+        with torch.no_grad():
+            net(x)
+        calls = len(seen) // (3 if spec.has_delays else 1)
+        held = sum(got for _, got in seen[:calls]) if spec.has_delays else max(sum(pair) for pair in seen)
+        assert spec.has_delays == (bool(changes) and "delayed" in changes[0])
+        assert least_scoring_bytes(shop.recipe, spec, len(x), 0) == 4 * (dense_parameters(spec) + held)
+
+
+def test_what_does_not_fit_is_refused_before_it_is_built(workshop, request_of, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = workshop()
+    fits = score_architecture(shop, request_of(shop))
+    spec = architecture(shop, request_of(shop).genotype.values)
+    images = images_at_once(shop.recipe, len(shop.task.train), ranks=False)
+    assert images == (20, 0)
+    needed = least_scoring_bytes(shop.recipe, spec, *images)
+    monkeypatch.setattr("evospike.core.limits.ALWAYS_FREE", 0)
+    monkeypatch.setenv("EVOSPIKE_MEMORY", str(needed))
+    assert score_architecture(shop, request_of(shop)).outcome() == fits.outcome()
+    monkeypatch.setenv("EVOSPIKE_MEMORY", str(needed - 1))
+    monkeypatch.setattr(Workshop, "stored_network", lambda *_: pytest.fail("it was built"))
+    for judge in (score_architecture, rank_architecture):
+        refused = judge(shop, request_of(shop))
+        assert refused.status == "refused"
+        assert "scoring the architecture (dissimilarity.batch 20, 2 steps) would take about" in refused.reason
+        assert refused.terms == static_terms(shop, spec)
+
+
+def test_a_training_counts_with_its_own_batch(workshop, request_of) -> None:
+    shop = workshop("scoring.score=training", "dissimilarity.batch=1000")
+    assert images_at_once(shop.recipe, 160, ranks=False) == (0, 20)
+    assert images_at_once(shop.recipe, 160, ranks=True) == (160, 20)
+    spec = architecture(shop, request_of(shop).genotype.values)
+    alone = least_training_bytes(shop.recipe, spec, encoded=False)
+    assert least_scoring_bytes(shop.recipe, spec, 0, 20) == alone
+    assert least_scoring_bytes(shop.recipe, spec, 0, 10) < alone
+
+
+@pytest.mark.parametrize("verb", ["search", "rank"])
+def test_a_space_of_which_nothing_fits_is_refused_at_the_start(
+    tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    recipe = tiny("space.channels=1000", "dissimilarity.batch=100")
+    run = create_run(verb, recipe, str(tmp_path / "run"))
+    monkeypatch.setenv("EVOSPIKE_MEMORY", "20MB")
+    with pytest.raises(SettingsError, match=r"scoring any architecture of the space .* would take about 76\.8 MB"):
+        conduct(run, recipe, quiet=True)
+    assert not (run.path / "plan.json").exists()

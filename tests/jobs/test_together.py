@@ -149,6 +149,17 @@ def test_what_cannot_be_trained_together_is_trained_one_after_the_other(workshop
     assert outcomes(scores) == outcomes([score_candidate(shop, one) for one in asked])
 
 
+def test_memory_that_runs_out_one_after_the_other_too_is_for_the_executor_to_know(workshop, monkeypatch) -> None:
+    shop = workshop()
+
+    def full(*args: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(candidates_module, "_drawn", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        score_candidates(shop, requests_of(shop))
+
+
 @pytest.mark.parametrize("where", ["_judge", "train_briefly"])
 def test_an_error_in_one_does_not_take_the_others_with_it(workshop, monkeypatch, where: str) -> None:
     """Neither after the common training nor where there is none."""

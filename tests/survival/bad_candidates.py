@@ -21,7 +21,7 @@ EXPECTED = {
     "raising": ("error", "ValueError: this one raises"),
     "exiting": ("error", "SystemExit: 3"),
     "no score": ("error", "evaluation gave no score"),
-    "memory": ("error", "MemoryError"),
+    "memory": ("error", "memory ran out twice (MemoryError)"),
     "killed": ("error", "worker died twice (killed by SIGKILL)"),
     "hanging": ("timeout", "not done after"),
     "hanging in C": ("timeout", "not done after"),

@@ -81,7 +81,7 @@ def faulty(subject: Subject, folder: Path, kind: str, number: int) -> int:
         except (OSError, RunError):
             code = REFUSED
         arm(folder, "none", 0)
-        if code == REFUSED and kind == "error":
+        if code == REFUSED and kind == "error" and subject.state(folder) != subject.new:
             assert subject.state(folder) == subject.old
             subject.write(begun)  # the cause is gone; the same process goes on
         return code

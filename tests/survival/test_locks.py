@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from evospike.core.lock import NAME, RunLock
+from evospike.core import lock
+from evospike.core.lock import GUARD, NAME, RunLock
+from evospike.jobs.progress import ProgressFile
 
 HERE = Path(__file__).parent
 
@@ -56,10 +58,11 @@ STALE = {
 
 
 def leave_lock(folder: Path, **fields: object) -> None:
-    """A lock of this very process, changed in some fields."""
-    RunLock(folder).acquire()
-    owner = json.loads((folder / NAME).read_text())
-    (folder / NAME).write_text(json.dumps({**owner, **fields}))
+    """A lock of this very process as one that was killed long ago leaves it, changed in some fields."""
+    with RunLock(folder) as held:
+        owner = json.loads(held.path.read_text())
+    held.path.write_text(json.dumps({**owner, **fields}))
+    os.utime(folder / GUARD, (1, 1))
 
 
 @pytest.mark.parametrize("what", STALE)
@@ -80,11 +83,60 @@ def test_the_lock_of_another_host_is_left_alone(
     run = tmp_path / "run"
     shutil.copytree(unbroken("train"), run)
     leave_lock(run, host="elsewhere")
+    os.utime(run / GUARD)
     code, _, err = evospike_command("resume", run, "--quiet")
     assert code == 2
     assert "on host elsewhere" in complaint(err)
     assert f"delete {run / NAME}" in complaint(err)
-    soak.figure("survival 7", "a lock of another host is", "left alone, with what to do")
+    soak.figure("survival 7", "a lock of another host that gives signs of life is", "left alone, with what to do")
+    os.utime(run / GUARD, (1, 1))
+    assert evospike_command("resume", run, "--quiet")[0] == 0
+    assert not (run / NAME).exists()
+    soak.figure("survival 7", "a lock of another host that has given none for five minutes is", "taken over")
+
+
+def test_a_run_whose_lock_was_taken_while_it_slept_stops(
+    unbroken: Callable[[str], Path], evospike_command, complaint, soak, tmp_path: Path, monkeypatch
+) -> None:
+    """As after a lid was closed for longer than another host waits: what that host has made since is left alone."""
+    run, folder, clock = tmp_path / "run", tmp_path / "run" / "final" / "genetic-0", [1e6]
+    shutil.copytree(unbroken("train"), run)
+    shutil.rmtree(folder)
+    (run / "result.json").unlink()
+    monkeypatch.setattr(lock, "_clock", lambda: clock[0])
+
+    def sleep(_: ProgressFile, step: int, total: int) -> None:
+        if step == 3:
+            clock[0] += 3600
+            owner = json.loads((run / NAME).read_text())
+            (run / NAME).write_text(json.dumps({**owner, "host": "elsewhere", "token": "of that host"}))
+
+    monkeypatch.setattr(ProgressFile, "after_step", sleep)
+    code, _, err = evospike_command("resume", run, "--quiet")
+    assert code == 2
+    assert "lost run folder" in complaint(err)
+    assert "on host elsewhere, after 3600 s without a sign of life from this process" in complaint(err)
+    assert max(path.name for path in folder.glob("step-*")).startswith("step-000000003")
+    assert json.loads((run / NAME).read_text())["token"] == "of that host"
+    soak.figure("survival 7", "a run whose lock was taken while it slept", "stops at the step it wakes up in")
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
+def test_a_live_lock_is_alive_from_another_pid_namespace(soak, tmp_path: Path) -> None:
+    apart = ["unshare", "--pid", "--fork", "--mount-proc"]
+    if subprocess.run([*apart, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("PID namespaces cannot be made here")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    said = []
+    with RunLock(tmp_path / "held"):
+        (tmp_path / "left").mkdir()
+        shutil.copy(tmp_path / "held" / NAME, tmp_path / "left" / NAME)
+        rival = subprocess.Popen([*apart, sys.executable, "-c", RIVAL], env=env, **pipes)
+        out, _ = rival.communicate(f"{tmp_path / 'held'}\n{tmp_path / 'left'}\n")
+        said = out.split()
+    assert said == ["refused", "held"]
+    soak.figure("survival 7", "a live lock, seen from another PID namespace, is", "alive")
 
 
 @pytest.mark.parametrize(
@@ -140,3 +192,67 @@ def test_of_many_processes_that_find_a_stale_lock_one_gets_it(soak, tmp_path: Pa
             rival.communicate()
     soak.figure("survival 7", "races of four processes for a stale lock", rounds)
     soak.figure("survival 7", "of these, won by exactly one", held)
+
+
+STARTER = """
+import sys, time
+from evospike.cli.main import main
+from evospike.jobs import folder
+commit = folder.source_commit
+folder.source_commit = lambda: time.sleep(float(sys.argv[1])) or commit()
+print("ready", flush=True)
+for line in sys.stdin:
+    print("code", main(line.split()), flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_of_two_processes_that_start_at_once_one_gets_the_folder(runs, soak, tmp_path: Path) -> None:
+    """Both find it free; the slower one is refused, and takes back nothing of the faster one's."""
+    rounds, digests = soak.count(1, 40), set()
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    pipes = {
+        "stdin": subprocess.PIPE,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.DEVNULL,
+        "text": True,
+        "env": env,
+    }
+    rivals = [subprocess.Popen([sys.executable, "-c", STARTER, late], **pipes) for late in ("0", "0.02")]
+    try:
+        assert [answer(rival) for rival in rivals] == ["ready", "ready"]
+        for number in range(rounds):
+            run = tmp_path / str(number)
+            command = ["train", runs.recipe, "-o", run, "--quiet", "--json", *SMALL]
+            for rival in rivals:
+                assert rival.stdin is not None
+                print(*command, file=rival.stdin, flush=True)
+            documents = [last_of(rival) for rival in rivals]
+            assert sorted(code for code, _ in documents) == [0, 2]
+            digests |= {document["digest"] for code, document in documents if code == 0}
+            assert {"run.json", "plan.json", "result.json"} <= {path.name for path in run.iterdir()}
+            assert not (run / NAME).exists()
+    finally:
+        for rival in rivals:
+            rival.kill()
+            rival.communicate()
+    assert len(digests) == 1
+    soak.figure("survival 7", "times that two processes started at once in one new folder", rounds)
+    soak.figure("survival 7", "of these, won by one and left alone by the other", rounds)
+
+
+SMALL = ["--set", "final.arms=['genetic']", "--set", "training.epochs=1", "--set", "data.train_limit=40"]
+
+
+def answer(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def last_of(process: subprocess.Popen[str]) -> tuple[int, dict[str, object]]:
+    """The exit code of a command and the document that it printed before, if any."""
+    lines = [answer(process)]
+    while not lines[-1].startswith("code "):
+        assert process.poll() is None, lines
+        lines.append(answer(process))
+    return int(lines[-1].split()[1]), json.loads("".join(lines[:-1]) or "{}")

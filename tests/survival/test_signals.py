@@ -88,6 +88,27 @@ def test_a_phase_that_listens_to_nothing_ends_in_time(
         assert runs.outcome(run) == runs.outcome(finished)
 
 
+def test_twice_while_workers_score_ends_driver_and_workers_at_once(
+    cases, runs, unbroken, workers_of, evospike_command, until, soak, tmp_path: Path
+) -> None:
+    run, mark, workers = tmp_path / "run", tmp_path / "mark", soak.count(1, 2)
+    program = (str(HERE / "slow_phase.py"), "scoring", str(mark))
+    arguments = cases["search"].arguments(runs.recipe, "-o", run, "--workers", workers, "--quiet")
+    process = runs.start(*arguments, program=program)
+    until(mark.exists, process)
+    assert len(workers_of(process.pid)) == workers
+    seconds = ended_after(process, signal.SIGINT, signal.SIGINT)
+    assert seconds < AT_ONCE_S
+    assert process.returncode == 128 + signal.SIGINT
+    assert no_workers(process.pid, workers_of)
+    assert "Traceback" not in process.communicate()[1]
+    soak.figure("survival 6", "scoring in workers, Ctrl-C twice: s", round(seconds, 2))
+    if not soak.count(0, 1):
+        return
+    assert evospike_command("resume", run, "--quiet")[0] == 0
+    assert runs.outcome(run) == runs.outcome(unbroken("search"))
+
+
 def contents(run: Path) -> dict[str, bytes]:
     return {str(path.relative_to(run)): path.read_bytes() for path in run.rglob("*") if path.is_file()}
 

@@ -5,7 +5,9 @@ All but two are in double precision: a current that is another one by a rounding
 
 from __future__ import annotations
 
+import itertools
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from evospike.neurons.settings import NeuronSettings
 from evospike.sparse.learner import StructureLearner
 from evospike.sparse.masks import attach
 from evospike.sparse.settings import SparseSettings
+from evospike.training import parallel
 from evospike.training.loop import Trainer
 from evospike.training.parallel import Ranks, joined
 from evospike.training.settings import TrainingSettings
@@ -193,6 +196,26 @@ def ends(ranks: Ranks, folder: Path) -> dict[str, str]:
     }
 
 
+def late(ranks: Ranks) -> dict[str, str]:
+    """What becomes of a training whose second process is late: in the first step, as if it compiled; in the second."""
+
+    def sleeping_in(step: int) -> Callable[[nn.Module], None]:
+        calls = itertools.count(1)
+
+        def changed(net: nn.Module) -> None:
+            net.register_forward_pre_hook(lambda *_: time.sleep(3.0 * (next(calls) == step) * ranks.rank))
+
+        return changed
+
+    usual, parallel.STEP_SECONDS = parallel.STEP_SECONDS, 2.0
+    ranks.compute_on("cpu")
+    first = outcome(training(ranks, changed=sleeping_in(1)).run)
+    second = outcome(training(ranks, changed=sleeping_in(2)).run)
+    parallel.STEP_SECONDS = usual
+    ranks.compute_on("cpu")
+    return {"late in the first step": first, "late in the second step": second}
+
+
 def main() -> None:
     """Arguments: the folder to write into."""
     folder = Path(sys.argv[1])
@@ -202,7 +225,7 @@ def main() -> None:
             tensors, losses = work_through(ranks, **how)
             save_tensors(folder / f"{name}-{ranks.rank}.safetensors", tensors)
             write_json(folder / f"{name}-{ranks.rank}.json", losses)
-        found = ends(ranks, folder / "stopped")
+        found = {**ends(ranks, folder / "stopped"), **late(ranks)}
         resumed = training(ranks, folder=folder / "stopped")
         resumed.run()
         save_tensors(folder / f"resumed-{ranks.rank}.safetensors", dict(resumed.net.state_dict()))

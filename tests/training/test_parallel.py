@@ -144,6 +144,13 @@ def test_what_two_processes_cannot_do_is_refused_by_both(together: Path) -> None
         assert ends["foreign norm"].startswith("SettingsError: BatchNorm2d cannot normalise over the samples")
 
 
+def test_in_the_first_step_the_others_wait_for_one_that_compiles(together: Path) -> None:
+    for rank in (0, 1):
+        ends = read_json(together / f"ends-{rank}.json")
+        assert ends["late in the first step"] == "ended"
+        assert ends["late in the second step"].startswith("PeerLost: another process of this training ended or does")
+
+
 def test_the_others_hear_what_the_first_one_tells(together: Path) -> None:
     assert read_json(together / "ends-1.json")["heard"] == "100000"
 

@@ -17,6 +17,7 @@ from evospike.cli.arguments import make_parser
 from evospike.cli.commands import COMMANDS, follow
 from evospike.core.errors import EvospikeError, Interrupted
 from evospike.core.launch import check_launch, launched
+from evospike.core.stopping import ended_in_time
 from evospike.core.text import harmless
 
 REFUSED = 2
@@ -57,7 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def _sigterm_raises() -> Iterator[None]:
-    """Inside, SIGTERM raises as Ctrl-C does: what is half written is taken back. Runs handle both by themselves."""
+    """Inside, SIGTERM raises as Ctrl-C does: what is half written is taken back, in some seconds' time at most. Runs
+    handle both by themselves.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are none of this thread's business
         return
@@ -65,11 +68,12 @@ def _sigterm_raises() -> Iterator[None]:
     def stop(signum: int, frame: FrameType | None) -> None:
         raise Interrupted(signum)
 
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+    with ended_in_time():
+        before = signal.signal(signal.SIGTERM, stop)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _print(document: dict[str, Any], text: str, *, as_json: bool) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import re
+import stat
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from evospike.core.errors import CheckpointError, EvospikeError
 from evospike.core.limits import MOST_DEPTH, MOST_DOCUMENT_BYTES, check_plain, require_memory
@@ -17,6 +20,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _CHECKSUM = "checksum"
+
+_LEFTOVER = re.compile(r"\..+\.(\d+|[0-9a-f]{32})\.tmp(-journal)?")
+_LOST = (errno.EIO, errno.ENOSPC, errno.EDQUOT)
+"""How a disk says that something was not written; where folders cannot be synced, other errors say so."""
 
 _JSON_GROWTH = 48
 """Python's values of a JSON text take at most so many times its bytes."""
@@ -56,34 +63,73 @@ def _bytes_of(tensor: Tensor) -> bytes:
     return tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, a crash or a full disk never leaves half of it.
+def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write a file so that a reader, a crash or a full disk never leaves half of it. A link is replaced, not followed.
 
-    Raises: OSError as the operating system gives it; the previous file is then untouched.
+    durable: whether it has to outlast a power cut.
+    Raises: OSError as the operating system gives it; the previous file is then untouched, unless it was the folder that
+    could not be synced.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with _open_new(temporary) as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)
+
+
+def _open_new(path: Path) -> BinaryIO:
+    """Open a file of our own to write; one of this name is of a process that is gone, or is a link."""
+    try:
+        return open(path, "xb")
+    except FileExistsError:
+        path.unlink()
+        return open(path, "xb")
+
+
+def leftovers_in(folder: Path) -> Iterator[Path]:
+    """What writes that were cut off have left in a folder: temporary files with the number of a process or a token."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if is_leftover(path.name):
+            yield path
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a file of this name is temporary, and nothing to whoever does not write it."""
+    return _LEFTOVER.fullmatch(name) is not None
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it that are missing, durably. Raises: OSError."""
+    if not folder.is_dir() and folder != folder.parent:
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename durable; where folders cannot be synced (Windows), do nothing."""
-    with contextlib.suppress(OSError):
+    """Make a rename durable; where folders cannot be synced (Windows), do nothing.
+
+    Raises: OSError where the disk failed or is full.
+    """
+    try:
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+    except OSError as error:
+        if error.errno in _LOST:
+            raise
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -135,12 +181,22 @@ class _TooLargeError(ValueError):
 
 
 def _read(path: Path, most: int) -> bytes:
-    """What a file holds. Raises: OSError; _TooLargeError before more than `most` bytes are read."""
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > most:
-            raise _TooLargeError(str(size))
-        return file.read()
+    """What a file holds. Raises: OSError, for a pipe or a device too; _TooLargeError for more bytes than `most`."""
+    with open(path, "rb", opener=_open_at_once) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is no plain file")
+        if status.st_size > most:
+            raise _TooLargeError(str(status.st_size))
+        data = file.read(most + 1)  # the size of some files is 0, whatever they hold
+    if len(data) > most:
+        raise _TooLargeError(f"more than {most}")
+    return data
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Without waiting for the other end of a pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _refuse_constant(name: str) -> Any:

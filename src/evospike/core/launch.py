@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import NoReturn
 
-from evospike.core.errors import SettingsError
+from evospike.core.errors import EvospikeError, SettingsError
+from evospike.core.progress import tell
+from evospike.core.text import harmless
 
 TRAINING = ("train", "resume", "replay")
 """Commands that several processes can carry out together."""
+
+REFUSED = 2
+"""Exit code where a run cannot go on."""
 
 
 @dataclass(frozen=True)
@@ -39,3 +47,18 @@ def check_launch(launch: Launch, command: str) -> None:
             f"torchrun started {launch.size} processes, but '{command}' is for one (several can share the training of "
             "'train'); start it without torchrun"
         )
+
+
+def end_process(launch: Launch, error: EvospikeError) -> NoReturn:
+    """End this process from any of its threads, with the line and the exit code that the error gives a command."""
+    with suppress(OSError, ValueError):
+        if launch.rank == 0:
+            print(f"evospike: {harmless(str(error))}", file=sys.stderr, flush=True)
+        else:
+            tell(as_said_by(launch, error))
+    os._exit(REFUSED)
+
+
+def as_said_by(launch: Launch, error: EvospikeError) -> str:
+    """What a process other than the first says of an error."""
+    return f"process {launch.rank} of {launch.size}: {error}"

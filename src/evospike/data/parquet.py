@@ -99,20 +99,48 @@ def _labels(file: Path, label: str) -> NDArray[np.int64]:
     parquet = _parquet_file(file)
     if label not in parquet.schema_arrow.names:
         raise DataError(f"{file.name} has no column '{label}', but other files of the data set do")
+    kind = _type_of(parquet, label, file)
+    if not pa.types.is_integer(kind):  # told from the schema: values of other types may take any memory
+        raise DataError(f"{file.name}: column '{label}' is {_named(kind)}; expected whole numbers in every row")
     rows = parquet.metadata.num_rows
     require_memory(_LABEL_BYTES * rows, f"reading {rows} labels of {file}", "split the file", DataError)
     try:
         column = parquet.read(columns=[label]).column(label)
     except Exception as error:  # as above
         raise DataError(f"cannot read labels of {file} ({_line(error)}); download it again") from None
-    if not pa.types.is_integer(column.type) or column.null_count:
+    if column.null_count:
         raise DataError(f"{file.name}: column '{label}' is {column.type}; expected whole numbers in every row")
     return np.asarray(column.to_numpy(), dtype=np.int64)
+
+
+def _type_of(parquet: Any, name: str, file: Path) -> Any:
+    """The type of a column, from the schema."""
+    found = parquet.schema_arrow.get_all_field_indices(name)
+    if len(found) != 1:
+        raise DataError(f"{file.name} has {len(found)} columns '{name}'; expected one in every file of the data set")
+    return parquet.schema_arrow.field(found[0]).type
+
+
+def _check_images(parquet: Any, name: str, file: Path) -> None:
+    """Refuse a column of anything but bytes, or records of bytes, texts and numbers, before it is read."""
+    import pyarrow as pa
+
+    kind = _type_of(parquet, name, file)
+    parts = [kind.field(i).type for i in range(kind.num_fields)] if pa.types.is_struct(kind) else [kind]
+    plain = ("primitive", "null", "binary", "large_binary", "string", "large_string")
+    if not all(any(getattr(pa.types, f"is_{one}")(part) for one in plain) for part in parts):
+        raise DataError(f"{file.name}: column '{name}' is {_named(kind)}; expected the bytes of an image in every row")
+
+
+def _named(kind: Any) -> str:
+    """A type as a short line, whatever the names of its parts."""
+    return ascii(str(kind))[1:-1][:100]
 
 
 def _batches(files: list[Path], image: str) -> Iterator[list[RawImage]]:
     for file in files:
         row, opened = 0, _parquet_file(file)
+        _check_images(opened, image, file)
         try:
             for batch in opened.iter_batches(BATCH, columns=[image]):
                 yield [_raw_image(value, file, row + i) for i, value in enumerate(batch.column(0).to_pylist())]

@@ -4,22 +4,26 @@ Every row, or every group of scores that depend on each other, is one transactio
 contents; whenever something is read, the checksums of all rows are verified, and that none is missing which the index
 knows. A rollback journal and full synchronisation keep the file whole on a crash or a full disk, also on network file
 systems, where SQLite's write-ahead log must not be used.
+
+A file may be anyone's, and a database can hold more than rows: nothing beside our two tables is allowed in it, no file
+is followed that it names, and reading takes no more work and memory than its size explains.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sqlite3
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from evospike.core.errors import EvospikeError, RunError, StoreError
-from evospike.core.files import canonical_json, digest_json, sync_folder
+from evospike.core.errors import UNEXPECTED_FORM, EvospikeError, RunError, StoreError
+from evospike.core.files import canonical_json, digest_json, make_folder, parse_json, sync_folder
+from evospike.core.limits import require_memory
 from evospike.core.text import shortened
 from evospike.evolution.records import Genotype, Request, Score
 
@@ -33,11 +37,34 @@ CREATE TABLE records (
 );
 """
 
+_OBJECTS = "SELECT type, name, sql FROM sqlite_master LIMIT 9"
+_OURS = {
+    *(("table", sql.split()[2], " ".join(sql.split())) for sql in _TABLES.split(";")[:-1]),
+    *(("index", f"sqlite_autoindex_{table}_1", "") for table in ("meta", "records")),
+}
+"""All that is in a record: kind, name and definition."""
+
 _INSERT = "INSERT INTO records VALUES (?, ?, ?, ?)"
 _EVERY_ROW = """
-SELECT kind, name, content, checksum, (SELECT count(*) FROM records INDEXED BY sqlite_autoindex_records_1)
-FROM records NOT INDEXED ORDER BY kind, name
+SELECT kind, name, content, checksum, (SELECT count(name) FROM records INDEXED BY sqlite_autoindex_records_1)
+FROM records NOT INDEXED
 """
+"""Neither SQLite's sorter nor `count(*)` is in it: both take what they are given as a whole, however much that is."""
+
+_GROWTH = 48
+"""What is read of a record takes at most so many times the bytes of its file."""
+
+_SLACK = 1 << 20
+"""Bytes that a record may have gained since its size was looked at, beside as many as it had."""
+
+_STEP = 10_000
+_STEPS_PER_BYTE = 10
+"""Instructions of SQLite's machine: after how many it asks whether to go on, and how many a byte of a file is worth.
+Reading and checking a row of a hundred bytes takes about a hundred."""
+
+_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
+_BESIDE = ("-journal", "-wal", "-shm")
+"""How the names of the files end that SQLite looks for beside a database."""
 
 
 @dataclass(frozen=True)
@@ -71,16 +98,16 @@ class Store:
             raise StoreError(f"{path} exists already; open it to go on, or choose a new run folder")
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             temporary.unlink(missing_ok=True)
             _write_new(temporary, path, told)
             os.replace(temporary, path)
+            sync_folder(path.parent)
         except OSError as error:
             raise RunError(f"cannot create {path} ({error.strerror}); free space or choose another folder") from None
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()
-        sync_folder(path.parent)
         return cls.open(path)
 
     @classmethod
@@ -89,8 +116,9 @@ class Store:
         connection = _connect(path, "rw")
         try:
             _prepare(connection, path)
-            _check_format(connection, path)
-            _check_whole(connection, path)
+            with _restrained(connection, path):
+                _check_format(connection, path)
+                _check_whole(connection, path)
         except BaseException:
             connection.close()
             raise
@@ -105,7 +133,8 @@ class Store:
         """
         connection = _connect(path, "ro")
         try:
-            _check_format(connection, path)
+            with _restrained(connection, path):
+                _check_format(connection, path)
         except BaseException:
             connection.close()
             raise
@@ -166,7 +195,7 @@ class Store:
             if name != f"{number:04d}":
                 raise StoreError(f"{self.path} lacks generation {number}; the file was altered, start a new run")
             with self._reading("generation", name):
-                result.append(tuple(Genotype.from_json(item) for item in content))
+                result.append(tuple(_named(Genotype.from_json(item)) for item in content))
         return result
 
     def told(self) -> list[str]:
@@ -183,8 +212,7 @@ class Store:
         result: list[Recorded] = []
         for name, content in self._select("score"):
             with self._reading("score", name):
-                request = Request.from_json(content["request"])
-                result.append(Recorded(request, Score.from_json(content["score"]), content["attempts"]))
+                result.append(_recorded(name, content))
         return [
             item
             for item in result
@@ -236,11 +264,12 @@ class Store:
                 ) from None
 
     def _select(self, kind: str) -> list[tuple[str, Any]]:
-        with _explained(self.path):
-            rows = self._connection.execute(_EVERY_ROW).fetchall()
-        if rows and rows[0][-1] != len(rows):
-            raise _damaged(self.path, f"{len(rows)} of {rows[0][-1]} records can be read")
-        for of, name, text, checksum, _ in rows:
+        return [(name, self._content(of, name, text)) for of, name, text in self._whole_rows() if of == kind]
+
+    def _whole_rows(self) -> list[tuple[str, str, str]]:
+        """Kind, name and content of every row, sorted, once all of them are checked."""
+        rows = self._every_row()
+        for of, name, text, checksum in rows:
             whole = all(isinstance(part, str) for part in (of, name, text)) and checksum == _checksum(of, name, text)
             if not whole:
                 named = _on_one_line(f"{of} '{name}'")
@@ -248,16 +277,34 @@ class Store:
                     f"checksum of {named} in {self.path} does not match its contents; "
                     "the file was altered, restore it or start a new run"
                 )
-        return [(name, json.loads(text)) for of, name, text, _, _ in rows if of == kind]
+        return sorted((of, name, text) for of, name, text, _ in rows)
+
+    def _every_row(self) -> list[Any]:
+        rows, known = [], 0
+        with _restrained(self._connection, self.path) as left, _explained(self.path):
+            for row in self._connection.execute(_EVERY_ROW):
+                known = row[-1]
+                rows.append(row[:-1])
+                left -= sum(len(part) for part in row[:-1] if isinstance(part, str | bytes))
+                if left < 0:
+                    raise _damaged(self.path, "it holds more than its size explains")
+        if len(rows) != known:
+            raise _damaged(self.path, f"{len(rows)} of {known} records can be read")
+        return rows
+
+    def _content(self, kind: str, name: str, text: str) -> Any:
+        with self._reading(kind, name):
+            return parse_json(text)
 
     @contextlib.contextmanager
     def _reading(self, kind: str, name: str) -> Iterator[None]:
         """Turn a row of the wrong form into a StoreError that names it."""
         try:
             yield
-        except (KeyError, TypeError, ValueError, AttributeError, EvospikeError) as error:
+        except (*UNEXPECTED_FORM, EvospikeError) as error:
+            reason = _on_one_line(f"{type(error).__name__}: {error}")
             raise StoreError(
-                f"{kind} '{name}' in {self.path} has an unexpected form ({type(error).__name__}: {error}); "
+                f"{_on_one_line(kind)} '{_on_one_line(name)}' in {self.path} has an unexpected form ({reason}); "
                 "open it with the evospike version that wrote it"
             ) from None
 
@@ -272,6 +319,25 @@ def _row(kind: str, name: str, content: Any) -> tuple[str, str, str, str]:
     except (TypeError, ValueError) as error:
         raise StoreError(f"cannot record {kind} '{name}' ({error}); give plain JSON with finite numbers") from None
     return kind, name, text, _checksum(kind, name, text)
+
+
+def _named(genotype: Genotype) -> Genotype:
+    if not all(isinstance(name, str) for name in genotype.names):
+        raise TypeError("a name is no text")
+    return genotype
+
+
+def _recorded(name: str, content: Any) -> Recorded:
+    """A score from its row. Raises: what values of another form lead to."""
+    request, attempts = Request.from_json(content["request"]), content["attempts"]
+    _named(request.genotype)
+    if not all(type(part) in (int, str) for part in (*request.draw_key, request.generation, request.index)):
+        raise TypeError("it names its draw or its place by other things than numbers and texts")
+    if request.key != name:
+        raise ValueError(f"it is the score of '{request.key}'")
+    if type(attempts) is not int or attempts < 0:
+        raise ValueError(f"it was attempted '{attempts}' times")
+    return Recorded(request, Score.from_json(content["score"]), attempts)
 
 
 def _turn_name(turn: int) -> str:
@@ -292,26 +358,86 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     if not path.is_file():
         raise StoreError(f"no run record at {path}; expected a file written by evospike, check the run folder")
     with _explained(path):
-        return sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=_WAIT_S)
+        _check_files(path)
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=_WAIT_S)
+        connection.execute("PRAGMA trusted_schema=OFF")
+        connection.execute("PRAGMA cell_size_check=ON")
+    return connection
+
+
+def _check_files(path: Path) -> None:
+    """Refuse what would lead SQLite to other files, or keep it waiting.
+
+    That are links and pipes, a write-ahead log, and a journal that ends in the magic number. Such a journal is left by
+    a transaction over several databases; it names a file, which SQLite deletes when it rolls the journal back.
+    """
+    for file in (path, *(path.with_name(path.name + ending) for ending in _BESIDE)):
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISREG(file.lstat().st_mode):
+                raise StoreError(f"{file} is a link or no plain file; put the file itself into the run folder")
+    if 2 in _bytes_at(path, 18, 2):
+        raise StoreError(f"{path} asks for a write-ahead log, as evospike never does; restore it or start a new run")
+    journal = path.with_name(f"{path.name}-journal")
+    with contextlib.suppress(FileNotFoundError):
+        if _bytes_at(journal, -len(_JOURNAL_MAGIC), len(_JOURNAL_MAGIC)) == _JOURNAL_MAGIC:
+            raise StoreError(
+                f"{journal} names another file to be deleted, as evospike never does; trust nothing in this folder, "
+                "or delete the journal"
+            )
+
+
+def _bytes_at(path: Path, place: int, count: int) -> bytes:
+    """place: from the end of the file where it is negative."""
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        file.seek(place if place >= 0 else max(0, size + place))
+        return file.read(count)
+
+
+@contextlib.contextmanager
+def _restrained(connection: sqlite3.Connection, path: Path) -> Iterator[int]:
+    """What is read inside takes no more work, and no text in it is longer, than the size of the file explains.
+
+    Gives the most bytes that all of it can have. Raises: StoreError where they would not fit into memory.
+    """
+    with _explained(path):
+        size = path.stat().st_size
+        most = _SLACK + 2 * size
+        require_memory(_GROWTH * size, f"reading {path}", "use a machine with more memory", StoreError)
+        steps = iter(range(_STEPS_PER_BYTE * most // _STEP))
+        before = connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, most)
+    connection.set_progress_handler(lambda: next(steps, None) is None, _STEP)
+    try:
+        yield most
+    finally:
+        connection.set_progress_handler(None, 0)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, before)
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.isolation_level = None  # every statement is its own transaction
     with _explained(path):
         connection.execute("PRAGMA journal_mode=DELETE")
-        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA synchronous=EXTRA")
 
 
 def _check_format(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse another format, and whatever is in the database beside our tables: a trigger would run when we write."""
     with _explained(path):
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        meta = dict(connection.execute("SELECT name, value FROM meta")) if {"meta", "records"} <= tables else {}
+        found = {(kind, name, _in_one_form(sql)) for kind, name, sql in connection.execute(_OBJECTS)}
+        ours = found >= _OURS
+        meta = dict(connection.execute("SELECT name, value FROM meta WHERE name = 'format'")) if ours else {}
     if "format" not in meta:
         raise StoreError(f"{path} is not an evospike run record; point to the file that evospike wrote")
     if meta["format"] != str(FORMAT):
         raise StoreError(
-            f"{path} has format {meta['format']}, this evospike reads format {FORMAT}; "
+            f"{path} has format {_on_one_line(str(meta['format']))}, this evospike reads format {FORMAT}; "
             "go on with the evospike version that wrote it, or start a new run folder"
+        )
+    if more := sorted(f"{kind} '{name}'" for kind, name, _ in found - _OURS):
+        raise StoreError(
+            f"{path} holds what evospike never writes: {_on_one_line(', '.join(more))}; the file was altered, "
+            "restore it or start a new run"
         )
 
 
@@ -320,6 +446,10 @@ def _check_whole(connection: sqlite3.Connection, path: Path) -> None:
         problems = [line for (line,) in connection.execute("PRAGMA integrity_check(1)")]
     if problems != ["ok"]:
         raise _damaged(path, problems[0].splitlines()[-1])
+
+
+def _in_one_form(sql: Any) -> str:
+    return " ".join(sql.split()) if isinstance(sql, str) else ""
 
 
 def _damaged(path: Path, detail: str) -> StoreError:
@@ -340,6 +470,10 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise _translate(path, error) from None
+    except OSError as error:
+        raise RunError(
+            f"cannot read {path} ({error.strerror}); check the folder's permissions, then run again"
+        ) from None
     except UnicodeDecodeError as error:  # SQLite's own complaint about a damaged file quotes it
         raise _damaged(path, str(error)) from None
 
@@ -364,4 +498,6 @@ def _translate(path: Path, error: sqlite3.Error) -> EvospikeError:
         return RunError(
             f"cannot read or write {path} ({error}); check the disk and the folder's permissions, then run again"
         )
+    if primary == sqlite3.SQLITE_INTERRUPT:
+        return _damaged(path, "reading it takes more work than its size explains")
     return _damaged(path, str(error))

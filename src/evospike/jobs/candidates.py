@@ -12,7 +12,7 @@ from torch import Tensor
 
 from evospike.core.progress import tell
 from evospike.data.task import ImageSet
-from evospike.evolution.executors.worker import one_line
+from evospike.evolution.executors.worker import memory_ran_out, one_line
 from evospike.evolution.records import Request, Score, Status
 from evospike.genetic.encoding import GenePool
 from evospike.genetic.regularisers import (
@@ -105,10 +105,14 @@ def _scored(measure: Callable[[], _Found], seconds: float = 0.0) -> Score:
 
 
 def _scored_in_any_case(measure: Callable[[], _Found], seconds: float = 0.0) -> Score:
-    """The same for one of several: its failure must not take the others with it."""
+    """The same for one of several: its failure must not take the others with it, unless memory ran out, of which they
+    all had their part.
+    """
     try:
         return _scored(measure, seconds)
     except Exception as error:
+        if memory_ran_out(error):
+            raise
         return Score("error", one_line(error), {}, seconds)
 
 

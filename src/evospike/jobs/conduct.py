@@ -23,15 +23,17 @@ from evospike.jobs.agreement import agree
 from evospike.jobs.candidates import dimension_names, proxy_set, spreads_of
 from evospike.jobs.final import stored_result
 from evospike.jobs.finals import run_finals
-from evospike.jobs.folder import RunFolder
+from evospike.jobs.folder import RunFolder, reading
 from evospike.jobs.following import lead
+from evospike.jobs.memory import require_stem_memory
 from evospike.jobs.nodes import node_differences
-from evospike.jobs.plan import Plan, make_plan, make_search_plan, versions
+from evospike.jobs.plan import Plan, make_plan, make_search_plan, resolve_device, versions
 from evospike.jobs.pool import TOGETHER, check_executor, pool
 from evospike.jobs.ranking import rank
 from evospike.jobs.recipe import Recipe
 from evospike.jobs.replay import comparison
 from evospike.jobs.results import data_facts, identity, summarise
+from evospike.jobs.scoring import images_at_once
 from evospike.jobs.searching import check_search, search
 from evospike.jobs.spaces import estimate
 from evospike.jobs.tensorboard import mirrored
@@ -67,11 +69,13 @@ def conduct(
     curves = mirrored(run) if tensorboard else nullcontext()
     launch = launched()
     check_launch(launch, run.verb)
-    with joined(launch) as ranks, RunLock(run.path), stop_on_signals() as stop, curves:
+    with stop_on_signals() as stop, joined(launch) as ranks, RunLock(run.path) as lock, curves:
+        stop.also = lock.check
         stored = _stored_document(run)
         if stored is not None:
             return stored
         started = time.monotonic()
+        node_differences(run)  # an altered document is refused now and not when everything is done
         try:
             check_executor(recipe)
             shop = _open_workshop(run, recipe)
@@ -90,6 +94,7 @@ def conduct(
         document |= identity(node_differences(run), document.get("processes", [1]))
         document |= comparison(run, document)
         document["wall_seconds"] = round(time.monotonic() - started, 1)
+        lock.check()
         run.write("result.json", document)
         return document
 
@@ -129,11 +134,18 @@ def _make_plan(run: RunFolder, recipe: Recipe) -> Plan:
     if run.trains:
         return make_plan(recipe, task, evolves=run.verb == "evolve")
     expected = estimate(recipe, task.shape, len(task.classes), len(task.train), ranks=run.verb == "rank")
-    return make_search_plan(recipe, task, expected.seconds)
+    plan, ranks = make_search_plan(recipe, task, expected.seconds), run.verb == "rank"
+    images = images_at_once(recipe, len(task.train), ranks=ranks)
+    require_stem_memory(recipe, task.shape, plan.device, *images)
+    return plan
 
 
 def _check_machine(plan: Plan) -> None:
     """A resume obeys the plan it finds; where this machine cannot, it says so."""
+    try:
+        resolve_device(plan.device)
+    except RunError as error:
+        raise RunError(f"the run began on {plan.device}, go on with it on a machine that has one ({error})") from None
     if plan.path == "fused" and not compiler_available(plan.device):
         raise RunError(
             f"the run began with compiled neurons, which this machine cannot: {missing_compiler(plan.device)}"
@@ -146,7 +158,9 @@ def _train(shop: Workshop, run: RunFolder, stop: Stop, quiet: bool, ranks: Ranks
     """evolve and train: the spreads, where they are evolved, then every arm to convergence."""
     study = _evolve(shop, run, stop, quiet=quiet) if run.verb == "evolve" else None
     spreads = None if study is None else spreads_of(study["winner"]["genotype"])
-    return summarise(run, shop.recipe, run_finals(shop, run, spreads, stop, quiet=quiet, ranks=ranks), study)
+    results = run_finals(shop, run, spreads, stop, quiet=quiet, ranks=ranks)
+    with reading("result.json of a training"):
+        return summarise(run, shop.recipe, results, study)
 
 
 def _evolve(shop: Workshop, run: RunFolder, stop: Stop, *, quiet: bool) -> dict[str, Any] | None:

@@ -1,5 +1,8 @@
 """A run folder: what is in it, how it is made and opened. Imports no torch.
 
+A run folder may be anyone's. What evospike reads, writes and deletes by name in it are plain files and folders: a link
+among them, which would lead elsewhere, is refused.
+
 RUN/run.json          verb, recipe, command, versions, commit; of a replay what it replays; written before anything slow
 RUN/plan.json         what was decided once: device, threads, neuron path, contraction orders, digests of the data
 RUN/study.sqlite      every generation and score of an evolution, a search or a ranking
@@ -20,6 +23,7 @@ import contextlib
 import os
 import platform
 import re
+import stat
 import subprocess
 import sys
 import time
@@ -31,7 +35,7 @@ from typing import Any
 import evospike
 from evospike.core import lock
 from evospike.core.errors import UNEXPECTED_FORM, EvospikeError, RunError, StoreError
-from evospike.core.files import digest_json, read_json, write_json
+from evospike.core.files import digest_json, is_leftover, make_folder, read_json, write_json
 from evospike.core.text import shortened, shown
 from evospike.jobs.recipe import Recipe, recipe_from_plain
 
@@ -51,7 +55,11 @@ _REMEDIES = {
 }
 """What to do about a document of a run that was altered and can be made again."""
 
-_BEFORE_THE_FIRST_SCORE = {"run.json", "plan.json", "workers.json", "nodes.json", lock.NAME, lock.GUARD}
+_OF_THE_LOCK = {lock.NAME, lock.GUARD}
+_BEFORE_THE_FIRST_SCORE = {"run.json", "plan.json", "workers.json", "nodes.json", *_OF_THE_LOCK}
+
+_OURS = re.compile(r"\.?run\.lock.*|.+\.json|study.*\.sqlite.*|\..+\.tmp.*|final|tensorboard")
+"""Names in a run folder that evospike reads, writes or deletes; in the folders of trainings and curves all are."""
 
 
 @dataclass(frozen=True)
@@ -103,21 +111,19 @@ def create_run(verb: str, recipe: Recipe, output: str | None) -> RunFolder:
     or cannot be made.
     """
     run = new_run(verb, recipe, output)
-    record_run(run)
+    with starting(run):
+        record_run(run)
     return run
 
 
 def new_run(verb: str, recipe: Recipe, output: str | None, **facts: Any) -> RunFolder:
-    """What `create_run` makes, before anything is written: `record_run` makes it a run. facts: further ones of its
-    record, plain JSON.
+    """What `create_run` makes, before anything is written: while it is `starting`, `record_run` makes it a run. Without
+    `output` its folder is there, so that the name is its own. facts: further ones of its record, plain JSON.
     """
     recipe.check_for(verb)
-    path = Path(output) if output else unused_path(f"runs/{_as_name(recipe)}-{time.strftime('%Y%m%d-%H%M%S')}")
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        if path.is_dir():
-            go_on = f", or continue it: evospike resume {path}" if (path / "run.json").is_file() else ""
-            raise RunError(f"'{path}' exists and is not empty; give -o a new folder{go_on}")
-        raise RunError(f"'{path}' is a file; give -o a new folder")
+    name = f"runs/{_as_name(recipe)}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path = Path(output) if output else _new_folder(name)
+    _require_new(path)
     record = {
         "format": FORMAT,
         "verb": verb,
@@ -133,14 +139,57 @@ def new_run(verb: str, recipe: Recipe, output: str | None, **facts: Any) -> RunF
     return RunFolder(path, record)
 
 
+def _new_folder(name: str) -> Path:
+    """Make a folder of this name, or with a number behind it, that no other process has made."""
+    while True:
+        path = unused_path(name)
+        with _making(path):
+            make_folder(path.parent)
+            try:
+                path.mkdir()
+                return path
+            except FileExistsError:
+                continue
+
+
+def _require_new(path: Path) -> None:
+    """Refuse what is there already; what a start that was killed at once has left is nothing."""
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise RunError(f"'{path}' is a file; give -o a new folder")
+    if not all(entry.name in _OF_THE_LOCK or is_leftover(entry.name) for entry in path.iterdir()):
+        go_on = f", or continue it: evospike resume {path}" if (path / "run.json").is_file() else ""
+        raise RunError(f"'{path}' exists and is not empty; give -o a new folder{go_on}")
+
+
+@contextlib.contextmanager
+def starting(run: RunFolder) -> Iterator[None]:
+    """Inside, a new run folder belongs to this process alone; what was written into it is taken back on an error.
+
+    Raises: RunError when another process was faster, or the folder cannot be made.
+    """
+    with lock.RunLock(run.path):
+        _require_new(run.path)
+        try:
+            yield
+        except BaseException:
+            _discard(run)
+            raise
+
+
 def record_run(run: RunFolder) -> None:
     """Write the record of a new run. Raises: RunError when its folder cannot be made."""
-    try:
+    with _making(run.path):
         run.write("run.json", run.record)
+
+
+@contextlib.contextmanager
+def _making(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        raise RunError(
-            f"cannot write to '{run.path}' ({error.strerror}); give -o a folder on a disk with room"
-        ) from None
+        raise RunError(f"cannot write to '{path}' ({error.strerror}); give -o a folder on a disk with room") from None
 
 
 def _as_name(recipe: Recipe) -> str:
@@ -164,6 +213,7 @@ def reading(what: str, remedy: str = _REMEDY) -> Iterator[None]:
 def open_run(path: str | Path) -> RunFolder:
     """Open an existing run folder. Raises: RunError when it is none, or one of another format."""
     path = Path(path)
+    _require_plain(path)
     if not os.path.isfile(path / "run.json"):  # never raises, whatever the name holds
         what = "does not exist" if not os.path.exists(path) else "is no run folder (it has no run.json)"
         raise RunError(f"'{path}' {what}; give a folder that evospike printed")
@@ -182,12 +232,61 @@ def open_run(path: str | Path) -> RunFolder:
     return RunFolder(path, record)
 
 
+def _require_plain(path: Path) -> None:
+    """Refuse a run folder in which a link or a pipe stands for something of ours, wherever it would lead."""
+    try:
+        found = [entry for entry in _entries(path) if _OURS.fullmatch(entry.name)]
+        inside = [entry.path for entry in found if entry.is_dir(follow_symlinks=False)]
+        while inside:
+            entries = _entries(inside.pop())
+            inside += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+            found += entries
+        other = [entry.path for entry in found if not _is_plain(entry)]
+    except PermissionError as error:
+        raise RunError(f"cannot look into '{error.filename}' ({error.strerror}); make it readable") from None
+    if other:
+        raise RunError(f"'{other[0]}' is a link or no plain file; put what belongs there into the run folder itself")
+
+
+def _entries(path: str | Path) -> list[os.DirEntry[str]]:
+    """What is in a folder; nothing where there is none, or none any more."""
+    try:
+        with os.scandir(path) as entries:
+            return list(entries)
+    except PermissionError:
+        raise
+    except (OSError, ValueError):  # also for a name that cannot be one
+        return []
+
+
+def _is_plain(entry: os.DirEntry[str]) -> bool:
+    try:
+        mode = entry.stat(follow_symlinks=False).st_mode
+    except FileNotFoundError:  # a temporary file, since
+        return True
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+
+
 def discard_unstarted(run: RunFolder) -> None:
-    """Take back a new run folder in which nothing was scored or trained yet, so that its name is free again."""
-    if all(entry.name in _BEFORE_THE_FIRST_SCORE or _is_empty_study(entry) for entry in run.path.iterdir()):
-        for entry in run.path.iterdir():
-            entry.unlink()
-        run.path.rmdir()
+    """Take back a new run folder in which nothing was scored or trained yet, so that its name is free again.
+
+    One that belongs to another process is left alone.
+    """
+    if run.path.is_dir():
+        with contextlib.suppress(RunError), lock.RunLock(run.path):
+            _discard(run)
+
+
+def _discard(run: RunFolder) -> None:
+    """For whoever holds its lock."""
+    entries = list(run.path.iterdir())
+    if all(
+        entry.name in _BEFORE_THE_FIRST_SCORE or is_leftover(entry.name) or _is_empty_study(entry) for entry in entries
+    ):
+        with contextlib.suppress(OSError):
+            for entry in entries:
+                entry.unlink()
+            run.path.rmdir()
 
 
 def _is_empty_study(path: Path) -> bool:
@@ -222,7 +321,7 @@ def source_commit() -> str:
 def unused_path(name: str, ending: str = "") -> Path:
     """A path of this name that does not exist: itself, or with a number from 2 on before its ending."""
     path, count = Path(f"{name}{ending}"), 1
-    while path.exists():
+    while os.path.lexists(path):
         count += 1
         path = Path(f"{name}-{count}{ending}")
     return path

@@ -14,10 +14,10 @@ from types import FrameType
 from typing import Any
 
 from evospike.core.errors import DataError, EvospikeError, Interrupted, RunError, SettingsError
-from evospike.core.launch import Launch
+from evospike.core.launch import REFUSED, Launch, as_said_by
 from evospike.core.progress import tell
 from evospike.core.settings import differences
-from evospike.core.stopping import Stop
+from evospike.core.stopping import Stop, ended_in_time
 from evospike.jobs.final import train_arm
 from evospike.jobs.finals import StopWhenAsked
 from evospike.jobs.folder import RunFolder, open_run
@@ -26,9 +26,6 @@ from evospike.jobs.workshop import Workshop
 from evospike.layers.synchronised import PeerLost
 from evospike.training.loop import Diverged
 from evospike.training.parallel import Ranks, joined
-
-REFUSED = 2
-"""Exit code where the run cannot go on."""
 
 
 def lead(shop: Workshop, run: RunFolder, ranks: Ranks) -> Workshop:
@@ -51,7 +48,7 @@ def follow(launch: Launch) -> int:
     except (Diverged, SettingsError, _FirstIsGone):
         return REFUSED  # the first one says why
     except EvospikeError as error:
-        tell(f"process {launch.rank} of {launch.size}: {error}")
+        tell(as_said_by(launch, error))
         return REFUSED
     return 0
 
@@ -86,15 +83,16 @@ def _heard(ranks: Ranks) -> dict[str, Any] | None:
 
 @contextmanager
 def _noticing_signals() -> Iterator[Stop]:
-    """Inside, a signal sets the Stop, so that all processes stop after the same step."""
+    """Inside, a signal sets the Stop, so that all processes stop after the same step, in some seconds at most."""
     stop = Stop()
 
     def notice(signum: int, frame: FrameType | None) -> None:
         stop.signum = signum
 
-    before = {signum: signal.signal(signum, notice) for signum in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+    with ended_in_time():
+        before = {signum: signal.signal(signum, notice) for signum in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield stop
+        finally:
+            for signum, handler in before.items():
+                signal.signal(signum, handler)

@@ -15,7 +15,7 @@ from typing import Any
 import evospike
 from evospike.core.files import digest_bytes
 from evospike.core.progress import tell
-from evospike.jobs.folder import RunFolder
+from evospike.jobs.folder import RunFolder, reading
 from evospike.jobs.plan import Plan, versions
 from evospike.jobs.recipe import Recipe, recipe_from_plain
 
@@ -101,8 +101,16 @@ def different_facts(own: Mapping[str, str], facts: Mapping[str, str], host: str)
 
 
 def node_differences(run: RunFolder) -> list[Difference]:
-    """How machines that a run was computed on differ from its driver's; nothing for one that stayed on one machine."""
-    return [Difference(**one) for one in (run.read(NODES) or {"differences": []})["differences"]]
+    """How machines that a run was computed on differ from its driver's; nothing for one that stayed on one machine.
+
+    Raises: RunError for a document that was altered.
+    """
+    with reading(NODES):
+        document = run.read(NODES)
+        found = [] if document is None else [Difference(**one) for one in document["differences"]]
+        if not all(isinstance(text, str) for one in found for text in asdict(one).values()):
+            raise TypeError("it holds what is no text")
+        return found
 
 
 def _without_common(here: str, there: str) -> tuple[str, str]:

@@ -7,6 +7,7 @@ to `plan.json`.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
@@ -47,6 +48,9 @@ GPU_MACS_PER_SECOND = 5e12
 
 MOST_TOGETHER = 16
 """Candidates that a CUDA device trains at the same time, unless the recipe says how many."""
+
+_DEVICE = re.compile(r"cpu|cuda:\d{1,4}", re.ASCII)
+"""What a plan may name as its device."""
 
 SHARE_OF_MEMORY = 0.5
 """Of a CUDA device's memory, what candidates that are trained together may be estimated to take."""
@@ -95,6 +99,7 @@ class Plan:
             1 <= self.threads <= MOST_PROCESSES
             and 1 <= self.together <= MOST_REPEATS
             and self.path in get_args(Path)
+            and _DEVICE.fullmatch(self.device) is not None
             and math.isfinite(self.seconds)
             and all(isinstance(text, str) for text in texts)
         )

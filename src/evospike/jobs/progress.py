@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from evospike.core.errors import RunError
-from evospike.core.files import read_text
+from evospike.core.files import read_text, write_atomic
 
 PROGRESS = "progress"
 """File of a final training's folder with the steps done and the steps in all."""
@@ -25,8 +25,7 @@ class ProgressFile:
         if time.monotonic() < self._next:
             return
         with contextlib.suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._path.write_text(f"{step} {total}", encoding="ascii")
+            write_atomic(self._path, f"{step} {total}".encode(), durable=False)
         self._next = time.monotonic() + EVERY_SECONDS
 
 

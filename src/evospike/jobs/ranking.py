@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from evospike.core.errors import RunError, SettingsError
+from evospike.core.errors import RunError, SettingsError, StoreError
 from evospike.core.progress import bar
 from evospike.core.rng import stream
 from evospike.core.stopping import Stop
@@ -84,6 +84,8 @@ def _document(shop: Workshop, run: RunFolder, scores: Sequence[Score], digest: s
 
 
 def _number(terms: Mapping[str, float | None], name: str) -> float:
-    value = terms[name]
-    assert value is not None
+    """A term of a usable score. Raises: StoreError where a record that was altered lacks it."""
+    value = terms.get(name)
+    if value is None:
+        raise StoreError(f"a score in the record of the run lacks '{name}'; the file was altered, start a new run")
     return value

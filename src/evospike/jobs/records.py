@@ -17,7 +17,7 @@ from evospike.evolution.recorded import RecordedCandidate, read_recorded, told_s
 from evospike.evolution.records import Genotype, Score
 from evospike.evolution.settings import MAXIMISED, EvolutionSettings
 from evospike.evolution.store import Recorded, Store
-from evospike.jobs.folder import RunFolder, read_record
+from evospike.jobs.folder import RunFolder, read_record, reading
 from evospike.training.checkpoint import saved_record
 
 _LOG = "log10 "
@@ -171,11 +171,15 @@ def objective_values(run: RunFolder, generations: Sequence[Sequence[Score]]) -> 
 
 
 def numbers_of(genotype: Genotype) -> dict[str, float]:
-    """What was varied, by name; what the strategy varies as log10 is given as the number itself."""
-    return {
-        name.removeprefix(_LOG): 10.0**value if name.startswith(_LOG) else value
-        for name, value in genotype.as_mapping().items()
-    }
+    """What was varied, by name; what the strategy varies as log10 is given as the number itself.
+
+    Raises: RunError for a number that is too large for that.
+    """
+    with reading("a genotype in the record of the run"):
+        return {
+            name.removeprefix(_LOG): 10.0**value if name.startswith(_LOG) else value
+            for name, value in genotype.as_mapping().items()
+        }
 
 
 def read_training(run: RunFolder, arm: str, repeat: int) -> TrainingRecord:

@@ -14,7 +14,7 @@ from typing import Any
 from evospike.core.errors import RunError
 from evospike.core.settings import differences
 from evospike.evolution.store import Store
-from evospike.jobs.folder import RunFolder, discard_unstarted, new_run, reading, record_run
+from evospike.jobs.folder import RunFolder, new_run, reading, record_run, starting
 from evospike.jobs.recipe import Recipe
 from evospike.jobs.records import study_count
 
@@ -38,14 +38,10 @@ def create_replay(of: RunFolder, recipe: Recipe, output: str | None) -> RunFolde
         digest = None if result is None else str(result["digest"])
     facts = {"run": str(of.path), "digest": digest, "conditions": _conditions(of, result or {})}
     run = new_run(of.verb, recipe, output, **{REPLAYS: facts})
-    try:
+    with starting(run):
         for seed, told in orders.items():
             Store.create(run.store_path_of(seed), told).close()
         record_run(run)
-    except BaseException:
-        if run.path.is_dir():
-            discard_unstarted(run)
-        raise
     return run
 
 

@@ -11,9 +11,12 @@ from typing import get_args
 
 from torch import Tensor
 
+from evospike.core.errors import SettingsError
 from evospike.core.rng import Name, stream
 from evospike.evolution.records import Request, Score, Status
 from evospike.jobs.brief import proxy_images, train_briefly
+from evospike.jobs.memory import require_scoring_memory
+from evospike.jobs.recipe import Recipe
 from evospike.jobs.workshop import Workshop
 from evospike.measure.accuracy import evaluate
 from evospike.measure.dissimilarity import Dissimilarity, batch_statistics
@@ -74,11 +77,36 @@ def score_architecture(shop: Workshop, request: Request) -> Score:
     """Score the genome of a request as the recipe says; never raises for a bad architecture."""
     started = time.monotonic()
     spec = architecture(shop, request.genotype.values)
+    if refused := _too_large(shop, spec, ranks=False):
+        return Score("refused", refused, static_terms(shop, spec), time.monotonic() - started)
     try:
         terms, health = _measure(shop, spec, request.draw_key)
     except Diverged as error:
         return Score("diverged", str(error), {}, time.monotonic() - started)
     return Score(health.status, health.reason, terms, time.monotonic() - started)
+
+
+def images_at_once(recipe: Recipe, samples: int, *, ranks: bool) -> tuple[int, int]:
+    """How many of so many images are in a batch of a scoring pass, and of a short training; 0 where there is none."""
+    trains = ranks or recipe.scoring.score == "training"
+    shown = min(recipe.dissimilarity.batch, samples) if ranks or needs_spikes(recipe) else 0
+    return shown, min(recipe.scoring.samples or samples, samples, recipe.training.batch) if trains else 0
+
+
+def needs_spikes(recipe: Recipe) -> bool:
+    """Whether a search looks at spikes of its untrained candidates."""
+    scoring, objectives = recipe.scoring, recipe.search.objectives
+    return scoring.score in SPIKE_SCORES or bool(scoring.max_spikes) or bool(set(objectives) & set(SPIKE_TERMS))
+
+
+def _too_large(shop: Workshop, spec: NetworkSpec, *, ranks: bool) -> str:
+    """Why an architecture cannot be scored in the memory there is, told before it is built; empty where it may be."""
+    images = images_at_once(shop.recipe, len(shop.task.train), ranks=ranks)
+    try:
+        require_scoring_memory(shop.recipe, spec, shop.plan.device, *images)
+    except SettingsError as error:
+        return str(error)
+    return ""
 
 
 def static_terms(shop: Workshop, spec: NetworkSpec) -> dict[str, float]:
@@ -100,7 +128,7 @@ def _measure(shop: Workshop, spec: NetworkSpec, key: tuple[Name, ...]) -> tuple[
     recipe, scoring = shop.recipe, shop.recipe.scoring
     terms, health = static_terms(shop, spec), Health()
     wanted = recipe.dissimilarity
-    if scoring.score in SPIKE_SCORES or scoring.max_spikes or set(recipe.search.objectives) & set(SPIKE_TERMS):
+    if needs_spikes(recipe):
         probed = probe(shop, spec, key, [wanted])
         terms |= spike_terms(shop, spec, probed)
         terms["dissimilarity"] = probed.scores[wanted]
@@ -209,6 +237,8 @@ def rank_architecture(shop: Workshop, request: Request) -> Score:
     """Every score of one architecture, and its accuracy after short trainings; never raises for a bad one."""
     started = time.monotonic()
     spec = architecture(shop, request.genotype.values)
+    if refused := _too_large(shop, spec, ranks=True):
+        return Score("refused", refused, static_terms(shop, spec), time.monotonic() - started)
     forms = all_forms(shop)
     probed = probe(shop, spec, request.draw_key, list(forms.values()))
     terms = static_terms(shop, spec) | spike_terms(shop, spec, probed) | control_scores(shop, spec)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evospike.core.files import read_json
+from evospike.core.files import read_json, write_atomic
 from evospike.evolution.executors.local import WorkerState
 from evospike.jobs.folder import RunFolder
 
@@ -34,7 +34,7 @@ class WorkersFile:
         self._next = time.monotonic() + EVERY_SECONDS
         lines = [{"pid": state.pid, "doing": _doing(state), "since": state.since} for state in states]
         with contextlib.suppress(OSError):
-            self._path.write_text(json.dumps(lines), encoding="utf-8")
+            write_atomic(self._path, json.dumps(lines).encode(), durable=False)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,12 @@ from evospike.core.errors import RunError
 
 
 class PeerLost(RunError):
-    """Another process of a training ended, or does not answer any more."""
+    """Another process of a training ended, or does not answer any more. reason: how that was noticed."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"another process of this training ended or does not answer ({reason}); start them again, with: resume RUN"
+        )
 
 
 @contextmanager
@@ -30,10 +35,7 @@ def answered() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = re.sub(r"^\[\S+\] ", "", str(error).splitlines()[0]).partition(". ")[0]
-        raise PeerLost(
-            f"another process of this training ended or does not answer ({reason}); start them again, with: resume RUN"
-        ) from None
+        raise PeerLost(re.sub(r"^\[\S+\] ", "", str(error).splitlines()[0]).partition(". ")[0]) from None
 
 
 def add_up(tensor: Tensor, group: dist.ProcessGroup) -> Tensor:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evospike.core.errors import CheckpointError
-from evospike.core.files import load_tensors, parse_json, save_tensors
+from evospike.core.files import leftovers_in, load_tensors, parse_json, save_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +50,7 @@ def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint) -> None:
 
 def discard_leftovers(folder: Path) -> None:
     """Remove what writes that were cut off have left; for the one process that trains in this folder."""
-    for path in folder.glob(".*.tmp") if folder.is_dir() else ():
+    for path in leftovers_in(folder):
         with contextlib.suppress(OSError):
             path.unlink()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -137,6 +137,7 @@ class Trainer:
         self._seconds = 0.0
         self._ranks = ranks
         self.processes = {ranks.size}
+        self._taken: set[int] = set()
         self._best: dict[str, Tensor] = {}
         self._best_accuracy = 0.0
         self._saved_at = time.monotonic()
@@ -185,7 +186,8 @@ class Trainer:
         for index in range(first, self.steps_per_epoch):
             positions = order[index * self.training.batch : (index + 1) * self.training.batch]
             own = self._ranks.part(positions)
-            self._train_step(*self.source.batch(own, epoch), len(own) / len(positions))
+            with self._step_of(len(positions)):
+                self._train_step(*self.source.batch(own, epoch), len(own) / len(positions))
             self._seconds = time.monotonic() - started
             last = index + 1 == self.steps_per_epoch
             if last:
@@ -195,6 +197,12 @@ class Trainer:
             with self._ranks.stopping_together():
                 for hook in self._hooks:
                     hook.after_step(self.step, self.total_steps)
+
+    def _step_of(self, samples: int) -> AbstractContextManager[None]:
+        """Around a step; the first one with so many samples may compile."""
+        new = samples not in self._taken
+        self._taken.add(samples)
+        return self._ranks.unhurried() if new else nullcontext()
 
     def _train_step(self, x: Tensor, targets: Tensor, share: float) -> None:
         """share: of the step's batch, what is given here."""

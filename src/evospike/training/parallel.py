@@ -20,17 +20,19 @@ from torch import Tensor, nn
 
 from evospike.core.errors import Interrupted, RunError, SettingsError
 from evospike.core.files import digest_tensors
-from evospike.core.launch import Launch
+from evospike.core.launch import Launch, end_process
 from evospike.layers.spiking import TimeBatchNorm2d
-from evospike.layers.synchronised import add_up, answered, of_every
+from evospike.layers.synchronised import PeerLost, add_up, answered, of_every
 from evospike.layers.weights import GeneratedWeight
+from evospike.training.heartbeat import heartbeat
 
 STEP_SECONDS = 45.0
 """How long a process waits for the numbers of the others within a step."""
 
 PATIENCE_SECONDS = 3600.0
-"""How long it waits for them between two steps, while the first one may be writing or measuring. A process that has
-ended is noticed at once, here and there."""
+"""How long it waits for them where one may have more to do: in steps that may compile, and between two steps, while the
+first one may be writing or measuring. A process that has ended is noticed at once, here and there; one whose machine is
+gone, by its silence (`training.heartbeat`)."""
 
 
 class Ranks:
@@ -77,6 +79,10 @@ class Ranks:
 
     def wait(self) -> None:
         """Until all processes are here."""
+
+    def unhurried(self) -> AbstractContextManager[None]:
+        """Around a step in which one process may compile what others have compiled already."""
+        return nullcontext()
 
     def compute_on(self, device: str) -> str:
         """Make ready for a training on devices like this one; gives that of this process. All processes call it.
@@ -202,6 +208,14 @@ class JoinedRanks(Ranks):
         with answered():
             dist.all_reduce(torch.zeros(1))
 
+    @contextmanager
+    def unhurried(self) -> Iterator[None]:
+        _wait_for_at_most(PATIENCE_SECONDS, self.group)
+        try:
+            yield
+        finally:
+            _wait_for_at_most(STEP_SECONDS, self.group)
+
     def tell(self, message: Mapping[str, Any] | None) -> None:
         text = json.dumps(message).encode()
         with answered():
@@ -222,6 +236,8 @@ class JoinedRanks(Ranks):
 def joined(launch: Launch) -> Iterator[Ranks]:
     """The processes that were started together; when all is done, the first one tells the others that it is all.
 
+    Where one has fallen silent, this process is ended with the line and the exit code that PeerLost leads to: it may be
+    waiting in an exchange, which nothing can interrupt.
     Raises: RunError where PyTorch lacks what they speak by; PeerLost.
     """
     if launch.size == 1:
@@ -229,15 +245,22 @@ def joined(launch: Launch) -> Iterator[Ranks]:
         return
     if not (dist.is_available() and dist.is_gloo_available()):
         raise RunError("this build of PyTorch has no gloo, by which processes talk; train in one process")
-    with answered():
-        dist.init_process_group("gloo", timeout=timedelta(seconds=PATIENCE_SECONDS))
-    ranks = JoinedRanks(launch)
-    try:
-        yield ranks
-        if ranks.rank == 0:
-            ranks.tell(None)
-    finally:
-        dist.destroy_process_group()
+    with heartbeat(launch, lambda reason: end_process(launch, PeerLost(reason))):
+        with answered():
+            dist.init_process_group("gloo", timeout=timedelta(seconds=PATIENCE_SECONDS))
+        ranks = JoinedRanks(launch)
+        try:
+            yield ranks
+            if ranks.rank == 0:
+                ranks.tell(None)
+        finally:
+            dist.destroy_process_group()
+
+
+def _wait_for_at_most(seconds: float, group: dist.ProcessGroup) -> None:
+    from torch.distributed.distributed_c10d import _set_pg_timeout  # not in every build of PyTorch
+
+    _set_pg_timeout(timedelta(seconds=seconds), group)
 
 
 def _all() -> dist.ProcessGroup:

@@ -26,6 +26,12 @@ class Outcome:
         """Of a payload that was ended after its limit in seconds."""
         return cls(None, f"not done after {limit_s:g} s", attempts, timed_out=True)
 
+    @classmethod
+    def given_up(cls, what: str, how: str, attempts: int) -> Outcome:
+        """Of a payload that was started as often as it may be. what: became of it each time; how: the last time."""
+        times = {1: "once", 2: "twice"}.get(attempts, f"{attempts} times")
+        return cls(None, f"{what} {times} ({how})", attempts)
+
 
 class Executor(Protocol):
     """Runs payloads; which worker takes which payload must not change any value."""

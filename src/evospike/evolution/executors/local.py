@@ -1,9 +1,10 @@
 """Evaluations in worker processes on this machine.
 
 Each worker is a fresh interpreter with its own process group: Ctrl-C reaches the driver alone, and the number
-of threads is set in the environment before NumPy or torch is imported. A worker that dies is replaced; the
+of threads is set in the environment before NumPy or torch is imported. A worker that dies is replaced. The
 payload it held runs once more, alone, after the others, since memory that ran out among many may suffice for
-one. A payload that takes longer than the limit is ended with its worker and not tried again.
+one; so does one that says that memory ran out. A payload that takes longer than the limit is ended with its
+worker and not tried again.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any
 
 from evospike.core.errors import RunError, SettingsError
 from evospike.evolution.executors.base import Outcome, Payload
-from evospike.evolution.executors.worker import outcome_of
+from evospike.evolution.executors.worker import Reply, outcome_of
 
 _POLL_S = 0.1
 _MOST_FAILED_STARTS = 3
@@ -142,8 +143,13 @@ class LocalExecutor:
         return [worker for worker in self._workers if worker.task is not None]
 
     def _hand_out(self, payloads: Sequence[Payload], waiting: deque[int], alone: deque[int]) -> None:
-        """Give work to every free worker; retries start when nothing else is left, one at a time."""
+        """Give work to every free worker; retries start when nothing else is left, one at a time.
+
+        What was added meanwhile waits until a retry is done.
+        """
         busy = self._busy()
+        if any(worker.attempt > 1 for worker in busy):
+            return
         retrying = not waiting
         wanted = min(self._count, len(busy) + len(waiting)) or 1
         while len(self._workers) < wanted:
@@ -180,17 +186,20 @@ class LocalExecutor:
         elif message[0] == "unusable":
             raise RunError(f"workers cannot load '{self._function}' ({message[1]}); check the name and its imports")
         elif message[0] == "done":
-            return self._settle(worker, message)
+            return self._settle(worker, message, alone)
         else:
             return self._bury(worker, alone)
         return None
 
-    def _settle(self, worker: _Worker, message: Message) -> tuple[int, Outcome]:
-        _, index, value, error = message
-        outcome = outcome_of(value, error, worker.attempt)
+    def _settle(self, worker: _Worker, message: Message, alone: deque[int]) -> tuple[int, Outcome] | None:
+        """The outcome of a reply; none where memory ran out at the first attempt."""
+        index, reply = message[1], Reply(*message[2:])
         worker.rest()
         self._tell()
-        return index, outcome
+        if reply.exhausted and worker.attempt == 1:
+            alone.append(index)
+            return None
+        return index, outcome_of(reply, worker.attempt)
 
     def _bury(self, worker: _Worker, alone: deque[int]) -> tuple[int, Outcome] | None:
         """Remove a dead worker; its payload is retried, or given up at the second death."""
@@ -206,7 +215,7 @@ class LocalExecutor:
         if worker.attempt == 1:
             alone.append(task)
             return None
-        return task, Outcome(None, f"worker died twice ({how})", worker.attempt)
+        return task, Outcome.given_up("worker died", how, worker.attempt)
 
     def _end_overdue(self) -> Iterator[tuple[int, Outcome]]:
         """End the workers whose payloads take too long, and give these up."""

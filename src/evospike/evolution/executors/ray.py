@@ -3,7 +3,8 @@
 Workers are actors, each a process with its own number of threads. The context lies in the object store once, and the
 workers of a machine read its arrays in place. Ray's own retries are off: a worker that dies, with or without its
 machine, is replaced, and the payload it held is tried again as it was, after all that were never tried; the last time
-alone, since memory that ran out among many may suffice for one.
+alone, since memory that ran out among many may suffice for one. So is one that says that memory ran out. A worker that
+waited shows that it is alive before it gets a payload, since machines are lost between generations too.
 """
 
 from __future__ import annotations
@@ -22,12 +23,18 @@ from evospike.evolution.executors.base import Outcome, Payload
 from evospike.evolution.executors.local import THREAD_VARIABLES, WorkerState
 from evospike.evolution.executors.ray_cluster import Cluster
 from evospike.evolution.executors.ray_worker import RayWorker, Started
-from evospike.evolution.executors.worker import one_line, outcome_of
+from evospike.evolution.executors.worker import Reply, one_line, outcome_of
 
 _POLL_S = 0.1
 _MOST_FAILED_STARTS = 3
+_PAUSE_S = 60.0
+"""How long no worker is started after so many failed starts in a row, while there are others that work."""
+
 _PATIENCE_S = 60.0
 """How long no worker may have started before the person at the terminal is told what they wait for."""
+
+_JUST_NOW_S = 2.0
+"""How old a sign of life may be when a payload is handed over."""
 
 _CAUSES = {
     "OutOfMemoryError": "its machine ran out of memory",
@@ -88,6 +95,7 @@ class RayExecutor:
         self._stored: Any = None
         self._workers: list[_Worker] = []
         self._failed_starts = 0
+        self._no_start_before = 0.0
 
     def __enter__(self) -> RayExecutor:
         return self
@@ -109,8 +117,8 @@ class RayExecutor:
     ) -> Iterator[tuple[int, Outcome]]:
         """Yield (index, outcome) as they arrive; see `Executor`.
 
-        Raises: RunError when the cluster cannot be reached, or workers cannot start or cannot load the function.
-        Leaving the iterator early ends the workers that are busy.
+        Raises: RunError when the cluster cannot be reached or its head is lost, or when workers cannot start or cannot
+        load the function. Leaving the iterator early ends the workers that are busy.
         """
         queue = _Queue(self._attempts)
         patience = _Patience(self._cluster, self._resources)
@@ -118,12 +126,15 @@ class RayExecutor:
             while queue.grow_to(len(payloads)) or self._busy():
                 if check is not None:
                     check()
+                if not self._cluster.answers():
+                    time.sleep(_POLL_S)
+                    continue
                 yield from self._end_overdue()
                 self._hand_out(payloads, queue)
                 worker = self._next_answer()
                 if worker is not None:
                     yield from self._take(worker, queue)
-                patience.look(any(worker.ready for worker in self._workers))
+                patience.look(self._any_ready())
         finally:
             for worker in self._busy():
                 self._discard(worker)
@@ -135,17 +146,29 @@ class RayExecutor:
         return [worker for worker in self._workers if worker.task is not None]
 
     def _hand_out(self, payloads: Sequence[Payload], queue: _Queue) -> None:
-        """Start workers that are missing and give work to every free one."""
+        """Start workers that are missing and give work to every free one, unless one is to be at work alone."""
+        if any(worker.attempt == self._attempts > 1 for worker in self._busy()):
+            return
         wanted = min(self._count, len(self._busy()) + queue.side_by_side()) or 1
-        while len(self._workers) < wanted:
+        while len(self._workers) < wanted and self._may_start():
             self._start_worker()
-        for worker in self._workers:
-            if worker.ready and worker.task is None:
-                index = queue.next(alone=not self._busy())
-                if index is None:
-                    return
+        for worker in [worker for worker in self._workers if worker.ready and worker.answer is None]:
+            if not queue.has_next(alone=not self._busy()):
+                break
+            if worker.is_alive():
+                index = queue.next()
                 worker.give(index, payloads[index], queue.attempts[index])
                 self._tell()
+            else:
+                worker.ask()
+        for worker in self._workers:
+            worker.lapse()
+
+    def _may_start(self) -> bool:
+        return time.monotonic() >= self._no_start_before or not self._any_ready()
+
+    def _any_ready(self) -> bool:
+        return any(worker.ready for worker in self._workers)
 
     def _next_answer(self) -> _Worker | None:
         """A worker that has answered or died; None when there was none for a moment."""
@@ -161,12 +184,15 @@ class RayExecutor:
         try:
             answer = ray.get(worker.answer)
         except ray.exceptions.RayError as error:
-            yield from self._bury(worker, error, queue)
+            if self._cluster.answers(now=True):  # otherwise that is what was lost
+                yield from self._bury(worker, error, queue)
             return
-        if worker.task is None:
-            self._welcome(worker, answer)
+        if worker.task is not None:
+            yield from self._settle(worker, worker.task, answer, queue)
+        elif worker.ready:
+            worker.shown()
         else:
-            yield self._settle(worker, worker.task, *answer)
+            self._welcome(worker, answer)
 
     def _welcome(self, worker: _Worker, started: Started) -> None:
         if started.error is not None:
@@ -175,27 +201,41 @@ class RayExecutor:
                 "evospike on every machine of the cluster"
             )
         worker.begin(started)
-        self._failed_starts = 0
+        self._failed_starts, self._no_start_before = 0, 0.0
         self._on_worker(started.host, started.facts)
         self._tell()
 
-    def _settle(self, worker: _Worker, task: int, value: bytes | None, error: str | None) -> tuple[int, Outcome]:
-        outcome = outcome_of(value, error, worker.attempt)
+    def _settle(self, worker: _Worker, task: int, reply: Reply, queue: _Queue) -> Iterator[tuple[int, Outcome]]:
+        """The outcome of a reply; none where memory ran out and the payload waits again."""
         worker.rest()
         self._tell()
-        return task, outcome
+        if not (reply.exhausted and queue.again(task)):
+            yield task, outcome_of(reply, worker.attempt)
 
     def _bury(self, worker: _Worker, error: Exception, queue: _Queue) -> Iterator[tuple[int, Outcome]]:
         """Remove a dead worker; its payload waits again, or is given up."""
         how = self._how(worker, error)
         self._discard(worker)
         if not worker.ready:
-            self._failed_starts += 1
-            if self._failed_starts >= _MOST_FAILED_STARTS:
-                raise RunError(f"workers end before they are ready ({how}); see the logs of Ray, or use fewer workers")
+            self._count_failed_start(worker, how)
         if worker.task is not None and not queue.again(worker.task):
-            times = {1: "once", 2: "twice"}.get(worker.attempt, f"{worker.attempt} times")
-            yield worker.task, Outcome(None, f"worker died {times} ({how})", worker.attempt)
+            yield worker.task, Outcome.given_up("worker died", how, worker.attempt)
+
+    def _count_failed_start(self, worker: _Worker, how: str) -> None:
+        """Give up when starts fail one after the other, or, while other workers are ready, pause.
+
+        Starts that were under way together count as one: a machine that is lost takes them all.
+        """
+        if worker.failed_before < self._failed_starts:
+            return
+        self._failed_starts += 1
+        if self._failed_starts < _MOST_FAILED_STARTS:
+            return
+        if not self._any_ready():
+            raise RunError(f"workers end before they are ready ({how}); see the logs of Ray, or use fewer workers")
+        if self._failed_starts == _MOST_FAILED_STARTS:
+            tell(f"some workers end before they are ready ({how}); the others go on")
+        self._no_start_before = time.monotonic() + _PAUSE_S
 
     def _how(self, worker: _Worker, error: Exception) -> str:
         """What became of a worker, in words."""
@@ -232,15 +272,19 @@ class RayExecutor:
             "runtime_env": {"env_vars": {**self._cluster.variables, **self._variables}},
         }
         actor = ray.remote(RayWorker).options(**options).remote(self._function, self._stored, self._describe)
-        self._workers.append(_Worker(ray, actor))
+        self._workers.append(_Worker(ray, actor, self._failed_starts))
         self._tell()
 
 
 class _Worker:
-    """One worker as the driver sees it. answer: what it is awaited with; None while it waits for a payload."""
+    """One worker as the driver sees it.
 
-    def __init__(self, ray: Any, actor: Any) -> None:
-        self._ray, self._actor = ray, actor
+    failed_before: starts that had failed in a row when this one began. answer: what it is awaited with; None while it
+    waits for a payload.
+    """
+
+    def __init__(self, ray: Any, actor: Any, failed_before: int) -> None:
+        self._ray, self._actor, self.failed_before = ray, actor, failed_before
         self.answer: Any = actor.start.remote()
         self.ready = False
         self.node = ""
@@ -249,7 +293,8 @@ class _Worker:
         self._pid = 0
         self._payload: Payload | None = None
         self._since = time.time()
-        self._given = 0.0
+        self._given = self._asked = 0.0
+        self._alive_at = -math.inf
 
     def begin(self, started: Started) -> None:
         """It has started."""
@@ -262,9 +307,26 @@ class _Worker:
         self._payload, self._since, self._given = payload, time.time(), time.monotonic()
         self.answer = self._actor.work.remote(payload)
 
+    def ask(self) -> None:
+        """Ask for a sign that it is alive."""
+        self.answer, self._asked = self._actor.sign.remote(), time.monotonic()
+
+    def shown(self) -> None:
+        """It has given that sign."""
+        self.answer, self._alive_at = None, self._asked
+
+    def is_alive(self) -> bool:
+        """Whether it was, just now."""
+        return time.monotonic() - self._alive_at < _JUST_NOW_S
+
+    def lapse(self) -> None:
+        """What it has shown so far counts no more."""
+        self._alive_at = -math.inf
+
     def rest(self) -> None:
         """Its payload is done."""
         self.answer, self.task, self._payload, self._since = None, None, None, time.time()
+        self._alive_at = time.monotonic()
 
     def seconds_at_work(self) -> float:
         """How long it has had its payload."""
@@ -299,14 +361,13 @@ class _Queue:
         """How many payloads may start now, whatever else is at work."""
         return len(self._waiting)
 
-    def next(self, alone: bool) -> int | None:
-        """The payload to start now, None when there is none. alone: whether nothing else is at work."""
-        if self._waiting:
-            index = self._waiting.popleft()
-        elif self._alone and alone:
-            index = self._alone.popleft()
-        else:
-            return None
+    def has_next(self, alone: bool) -> bool:
+        """Whether a payload may start now. alone: whether nothing else is at work."""
+        return bool(self._waiting or (self._alone and alone))
+
+    def next(self) -> int:
+        """That payload; it counts as started."""
+        index = (self._waiting or self._alone).popleft()
         self.attempts[index] += 1
         return index
 

@@ -11,16 +11,24 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from evospike.core.errors import Interrupted, MissingExtra, RunError
 from evospike.evolution.executors.worker import one_line
 
 _REACH_S = 10.0
+_ASK_S = 30.0
+_LOOK_EVERY_S = 1.0
+_HEAD_S = 15.0
+"""How long the head of a cluster may be silent. Ray itself ends this process after a minute, without a word to it."""
+
 _LOOPBACK = "127.0.0.1"
 _VARIABLES = {
     "RAY_USAGE_STATS_ENABLED": "0",  # a cluster tells nobody of itself
@@ -47,6 +55,9 @@ class Cluster:
         self._address, self._cpus, self._gpus = address, cpus, gpus
         self._left = contextlib.ExitStack()
         self._joined = False
+        self._head = ""
+        self._looked = 0.0
+        self._silent_since: float | None = None
 
     @property
     def ray(self) -> Any:
@@ -63,10 +74,14 @@ class Cluster:
     def join(self) -> Any:
         """Connect, once; gives the module. Raises: RunError when there is no such cluster, or none can be started."""
         if not self._joined:
-            with _own_signals(), _environment(_VARIABLES | ({} if self._address else _ALONE)):
+            with (
+                _own_signals(),
+                _environment(_VARIABLES | (_authentication(self._address) if self._address else _ALONE)),
+            ):
                 ray = _import_ray()
                 if not ray.is_initialized():
                     self._connect(ray)
+            self._head, self._silent_since = ray.get_runtime_context().gcs_address, None
             self._joined = True
         return self.ray
 
@@ -75,6 +90,25 @@ class Cluster:
         self._joined = False
         with _own_signals():
             self._left.close()
+
+    def answers(self, now: bool = False) -> bool:
+        """Whether the cluster's head can be reached; while it cannot, whatever is asked of Ray may block.
+
+        now: look at once; otherwise a look holds for a second. Raises: RunError when it was silent for too long.
+        """
+        if not self._joined or not (now or time.monotonic() > self._looked + _LOOK_EVERY_S):
+            return self._silent_since is None
+        try:
+            socket.create_connection(_host_and_port(self._head), _LOOK_EVERY_S).close()
+            self._silent_since = None
+        except OSError:
+            self._silent_since = self._silent_since or time.monotonic()
+        self._looked = time.monotonic()
+        if self._silent_since is not None and self._looked > self._silent_since + _HEAD_S:
+            raise RunError(
+                f"the head of the Ray cluster at '{self._head}' does not answer any more; start a cluster and resume"
+            )
+        return self._silent_since is None
 
     def has(self, node: str) -> bool:
         """Whether a node of the cluster, by its name, is alive."""
@@ -107,8 +141,8 @@ class Cluster:
         except Exception as error:  # of many types, none of them documented
             self._left.close()
             raise RunError(f"{self._what()} ({one_line(error)})") from None
+        self._left.enter_context(_unheard(ray))  # until after the shutdown
         self._left.callback(ray.shutdown)
-        self._left.enter_context(_unheard(ray))
         if not self._address and ray.util.get_node_ip_address() != _LOOPBACK:
             self._left.close()
             raise RunError(
@@ -125,9 +159,39 @@ def _reachable(address: str) -> str:
     """An address at which something listens: Ray would try for many minutes. Raises: OSError, ValueError."""
     address = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
     if address != "auto":
-        host, _, port = address.rpartition(":")
-        socket.create_connection((host.strip("[]"), int(port)), _REACH_S).close()
+        socket.create_connection(_host_and_port(address), _REACH_S).close()
     return address
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _authentication(address: str) -> dict[str, str]:
+    """Environment in which a cluster that demands a token is shown the one that is here, unless somebody said how.
+
+    `ray start` demands one as soon as its account has one, yet Ray joins an address without; and with one it gets no
+    workers where none is demanded.
+    """
+    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if "RAY_AUTH_MODE" in os.environ or not (named or (Path.home() / ".ray" / "auth_token").exists()):
+        return {}
+    try:
+        address = _reachable(address)
+    except (OSError, ValueError):
+        return {}  # whoever joins it is told
+    return {"RAY_AUTH_MODE": "token"} if address != "auto" and _demands_token(address) else {}
+
+
+def _demands_token(address: str) -> bool:
+    """Whether a cluster turns away who shows none. Asked by a process of its own: Ray reads once what it shows."""
+    ask = [sys.executable, "-P", "-c", "import sys, ray; ray._raylet.GcsClient(address=sys.argv[1])", address]
+    env = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    try:
+        return b"AuthenticationError" in subprocess.run(ask, env=env, capture_output=True, timeout=_ASK_S).stderr
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def _import_ray() -> Any:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from evospike.evolution.executors.worker import call, load_function, one_line
+from evospike.evolution.executors.worker import Reply, call, load_function, one_line
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,11 @@ class RayWorker:
             return Started(pid, node, host, {}, one_line(error))
         return Started(pid, node, host, facts)
 
-    def work(self, payload: Any) -> tuple[bytes | None, str | None]:
-        """(pickled value, None) or (None, error)."""
+    def sign(self) -> None:
+        """Show that it is alive."""
+
+    def work(self, payload: Any) -> Reply:
+        """The function's value or what went wrong."""
         return call(self._function, payload, self._context)
 
     def _facts(self) -> Mapping[str, str]:

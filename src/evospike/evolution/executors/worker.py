@@ -7,6 +7,8 @@ the driver arrives here. Messages are pickles; they pass between processes of on
 from __future__ import annotations
 
 import contextlib
+import errno
+import gc
 import importlib
 import os
 import pickle
@@ -16,15 +18,28 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from evospike.evolution.executors.base import Outcome
 
 POLL_S = 0.5
 _GRACE_S = 1.0
 _PR_SET_PDEATHSIG = 1
+_WORDS_OF_TORCH = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
 
 Task = tuple[int, Any]
+
+
+class Reply(NamedTuple):
+    """What a call gave: a pickled value, or an error in one line.
+
+    exhausted: the error is that memory ran out, of the machine or of its GPU. Others had their part of it, so alone
+    the same call may succeed.
+    """
+
+    value: bytes | None
+    error: str | None = None
+    exhausted: bool = False
 
 
 def main() -> None:
@@ -60,26 +75,52 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def call(
-    function: Callable[[Any, dict[str, Any]], Any], payload: Any, context: dict[str, Any]
-) -> tuple[bytes | None, str | None]:
-    """(pickled value, None) or (None, error); the value is pickled here, so that one that cannot travel is an error
-    too.
+def call(function: Callable[[Any, dict[str, Any]], Any], payload: Any, context: dict[str, Any]) -> Reply:
+    """The reply to a payload; the value is pickled here, so that one that cannot travel is an error too.
+
+    A worker whose memory ran out goes on: what the call held is free again. So is, after every call, what torch would
+    keep of a GPU for the next one: workers that wait must not hold what another, alone, may need.
     """
     try:
-        return pickle.dumps(function(payload, dict(context))), None
+        reply = Reply(pickle.dumps(function(payload, dict(context))))
     except BaseException as error:  # also SystemExit: one candidate must not end the worker
-        return None, one_line(error)
+        reply = Reply(None, one_line(error), memory_ran_out(error))
+    if reply.exhausted:
+        gc.collect()  # what is left of the call may refer to itself
+    _give_back_gpu_memory()
+    return reply
 
 
-def outcome_of(value: bytes | None, error: str | None, attempts: int) -> Outcome:
-    """What `call` gave, read where the driver is."""
-    if value is not None:
+def outcome_of(reply: Reply, attempts: int) -> Outcome:
+    """What `call` gave, read where the driver is; at the last attempt where memory ran out."""
+    error = reply.error
+    if reply.exhausted:
+        return Outcome.given_up("memory ran out", error or "", attempts)
+    if reply.value is not None:
         try:
-            return Outcome(pickle.loads(value), None, attempts)
+            return Outcome(pickle.loads(reply.value), None, attempts)
         except Exception as problem:
             error = f"the value cannot be read here: {one_line(problem)}"
     return Outcome(None, error, attempts)
+
+
+def memory_ran_out(error: BaseException) -> bool:
+    """Whether an error says so: torch in a RuntimeError, in words that differ by device and library, the system in an
+    OSError.
+    """
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    if isinstance(error, RuntimeError):
+        return any(words in str(error) for words in _WORDS_OF_TORCH)
+    return isinstance(error, MemoryError)
+
+
+def _give_back_gpu_memory() -> None:
+    """Let other processes have what torch keeps of a GPU without using it."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        with contextlib.suppress(RuntimeError):  # an error on the GPU that came before is told by the next call
+            torch.cuda.empty_cache()
 
 
 def _take_over_stdout() -> BinaryIO:

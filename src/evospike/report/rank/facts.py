@@ -90,7 +90,7 @@ def gather_ranking(run: RunFolder) -> RankFacts:
 def _architectures(run: RunFolder) -> tuple[Candidate, ...]:
     if not run.store_path.is_file():
         return ()
-    with Store.open(run.store_path) as store:
+    with Store.view(run.store_path) as store:
         return tuple(map(candidate_of, read_recorded(store, None).candidates))
 
 

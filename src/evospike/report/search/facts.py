@@ -241,7 +241,7 @@ def _read_store(run: RunFolder, number: int) -> RecordedStudy | None:
     path = run.store_path_of(number)
     if not path.is_file():
         return None
-    with Store.open(path) as store:
+    with Store.view(path) as store:
         return read_recorded(store, told_sizes(run.recipe.search))
 
 

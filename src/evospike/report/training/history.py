@@ -131,7 +131,7 @@ def read_history(run: RunFolder, settings: EvolutionSettings) -> History | None:
     """The evolution of a run, None when it has none yet. Raises: StoreError, RunError for a record that was altered."""
     if not run.store_path.is_file():
         return None
-    with Store.open(run.store_path) as store:
+    with Store.view(run.store_path) as store:
         study = read_recorded(store, told_sizes(settings))
     generations = _generations(study.generations, settings)
     place = study.winner
