@@ -15,7 +15,6 @@ import pytest
 
 from evospike.core.errors import EvospikeError, Interrupted, RunError, SettingsError, StoreError
 from evospike.core.files import digest_json
-from evospike.core.settings import plain
 from evospike.evolution.ledger import Event
 from evospike.evolution.records import Genotype, Request, Score
 from evospike.evolution.settings import PopulationSettings
@@ -79,7 +78,7 @@ def test_the_first_of_several_searches_is_the_search_alone(searched, twice) -> N
 
 def test_a_record_does_not_say_how_many_searches_there_are(twice) -> None:
     """Records of releases that knew one search only are gone on with."""
-    names = plain(PopulationSettings()).keys()
+    names = PopulationSettings().definition.keys()
     for seed in (0, 1):
         assert records(twice[0], seed)[1]["study"]["settings"].keys() == names
 

@@ -110,10 +110,12 @@ def is_leftover(name: str) -> bool:
 
 def make_folder(folder: Path) -> None:
     """Make a folder and those above it that are missing, durably. Raises: OSError."""
-    if not folder.is_dir() and folder != folder.parent:
+    if folder.is_dir():
+        return
+    if not folder.parent.exists():
         make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        sync_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:
@@ -188,7 +190,9 @@ def _read(path: Path, most: int) -> bytes:
             raise OSError(errno.EINVAL, "it is no plain file")
         if status.st_size > most:
             raise _TooLargeError(str(status.st_size))
-        data = file.read(most + 1)  # the size of some files is 0, whatever they hold
+        data = file.read(status.st_size + 1)
+        if len(data) > status.st_size:  # that of some files is 0, whatever they hold
+            data += file.read(most + 1 - len(data))
     if len(data) > most:
         raise _TooLargeError(f"more than {most}")
     return data
