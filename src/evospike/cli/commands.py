@@ -55,7 +55,8 @@ def _conducted(run: RunFolder, recipe: Recipe, arguments: Namespace) -> Printed:
         print(f"run folder: {harmless(str(run.path))}", file=sys.stderr)
 
     try:
-        return _result(conduct(run, recipe, quiet=arguments.quiet, tensorboard=arguments.tensorboard, begun=begun))
+        settings = {"quiet": arguments.quiet, "tensorboard": arguments.tensorboard}
+        return _result(conduct(run, recipe, **settings, new=True, begun=begun))
     except EvospikeError:
         discard_unstarted(run)
         raise

@@ -39,6 +39,8 @@ BEAT_S = 15.0
 PATIENCE_S = 300.0
 """Seconds without one after which another host takes a lock over."""
 
+_AGAIN_S = 0.05
+
 _FIELDS = {"pid", "host", "boot", "started", "since", "token"}
 _FIELDS_WITH_A_BEAT = {*_FIELDS, "namespace", "locked"}
 _MOST_PID = 2**31 - 1
@@ -76,12 +78,14 @@ def holder_of(folder: Path) -> Holder | None:
 class RunLock:
     """Holds a run folder while used as a context manager.
 
+    patience_s: how long to wait for a live process that holds it.
     Raises: RunError on entry when the folder belongs to a live process, to another host that gives signs of life, or
     when the lock cannot be read or written.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, patience_s: float = 0.0) -> None:
         self.folder = folder
+        self._patience_s = patience_s
         self.path = folder / NAME
         self._token: str | None = None
         self._held: IO[str] | None = None
@@ -90,8 +94,15 @@ class RunLock:
         self._seen = 0.0
 
     def __enter__(self) -> RunLock:
-        self.acquire()
-        return self
+        until = time.monotonic() + self._patience_s
+        while True:
+            try:
+                self.acquire()
+                return self
+            except HeldByOther:
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(_AGAIN_S)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

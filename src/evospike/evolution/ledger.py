@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from evospike.core.errors import RunError, StoreError
 from evospike.core.settings import differences
+from evospike.core.text import shown
 from evospike.evolution.evaluate import Arrival, Evaluate
 from evospike.evolution.records import Genotype, Request, Score
 from evospike.evolution.store import Store
@@ -68,6 +69,10 @@ class Ledger:
         known = self._store.values().get(STUDY)
         if known is None:
             self._store.record_value(STUDY, definition)
+        elif not isinstance(known, Mapping):
+            raise StoreError(
+                f"what defines the study in {self._store.path} is {shown(known)}; the file was altered, start a new run"
+            )
         elif known != definition:
             changed = "; ".join(differences(known, definition))
             raise StoreError(

@@ -51,6 +51,9 @@ PERMITTED = (
 """Settings that a resume or a replay may change: no usable score depends on them, and a candidate that hangs needs a
 limit."""
 
+NEW_RUN_S = 10.0
+"""How long the maker of a run waits for one that came too late to leave its folder."""
+
 
 def conduct(
     run: RunFolder,
@@ -58,18 +61,25 @@ def conduct(
     *,
     quiet: bool = False,
     tensorboard: bool = False,
+    new: bool = False,
     begun: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Bring a run to its end and return its result document; a finished run gives its stored one.
 
     tensorboard: whether its curves are also written for TensorBoard, to RUN/tensorboard; changes no result.
+    new: this process has just made the run; another one that wanted the same folder may be looking at it for a moment.
     begun: called when the data and all that the run needs are there, before it scores or trains anything.
     Raises: EvospikeError for what cannot go on; Interrupted when stopped, with the last good state on disk.
     """
     curves = mirrored(run) if tensorboard else nullcontext()
     launch = launched()
     check_launch(launch, run.verb)
-    with stop_on_signals() as stop, joined(launch) as ranks, RunLock(run.path) as lock, curves:
+    with (
+        stop_on_signals() as stop,
+        joined(launch) as ranks,
+        RunLock(run.path, NEW_RUN_S if new else 0.0) as lock,
+        curves,
+    ):
         stop.also = lock.check
         stored = _stored_document(run)
         if stored is not None:
