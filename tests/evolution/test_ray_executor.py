@@ -25,7 +25,7 @@ import evospike.evolution.executors.ray_cluster as ray_cluster
 from evospike.core.errors import Interrupted, MissingExtra, RunError, SettingsError
 from evospike.evolution.executors.base import Outcome
 from evospike.evolution.executors.local import LocalExecutor, WorkerState
-from evospike.evolution.executors.ray import RayExecutor, _Queue
+from evospike.evolution.executors.ray import _JUST_NOW_S, RayExecutor, _Queue
 from evospike.evolution.executors.ray_cluster import Cluster, _demands_token
 
 HERE = Path(__file__).parent
@@ -258,6 +258,9 @@ def test_idle_workers_on_a_lost_node_cost_no_attempt(cluster: Any) -> None:
         while len(workers) < 2:  # until the second one has started too
             workers |= {outcome.value["pid"] for _, outcome in pool.run(wait)}
         cluster.remove_node(node, allow_graceful=False)
+        while all(map(is_running, workers)):
+            time.sleep(0.1)
+        time.sleep(_JUST_NOW_S)  # what it gave as a sign of life before that counts no longer
         found = dict(pool.run(wait))
     assert {(x, outcome.value and outcome.value["value"], outcome.error) for x, outcome in found.items()} == {
         (0, 0, None),
