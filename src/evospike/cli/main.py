@@ -16,12 +16,9 @@ from typing import Any
 from evospike.cli.arguments import make_parser
 from evospike.cli.commands import COMMANDS, follow
 from evospike.core.errors import EvospikeError, Interrupted
-from evospike.core.launch import check_launch, launched
+from evospike.core.launch import REFUSED, check_launch, launched
 from evospike.core.stopping import ended_in_time
 from evospike.core.text import harmless
-
-REFUSED = 2
-"""Exit code for bad input and for runs that cannot go on."""
 
 DIFFERENT = 1
 """Exit code of a replay that came out otherwise than the run that it made again."""

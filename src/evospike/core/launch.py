@@ -17,7 +17,7 @@ TRAINING = ("train", "resume", "replay")
 """Commands that several processes can carry out together."""
 
 REFUSED = 2
-"""Exit code where a run cannot go on."""
+"""Exit code for bad input and for runs that cannot go on."""
 
 
 @dataclass(frozen=True)

@@ -37,13 +37,16 @@ class Stop:
             raise Interrupted(self.signum)
 
 
+NOTICE = "stopping at the next safe moment; once more to stop at once"
+
+
 @contextmanager
-def stop_on_signals(at_once: Callable[[], None] = lambda: None) -> Iterator[Stop]:
+def stop_on_signals(at_once: Callable[[], None] = lambda: None, notice: str = NOTICE) -> Iterator[Stop]:
     """Inside, signals set the Stop instead of raising anywhere; a second one ends the process at once.
 
-    at_once: called before the process is ended, to take worker processes along. Everything a run needs is on disk at
-    any moment, so ending it at once loses work, never the run. Outside the main thread, which alone hears signals, they
-    are left as they are.
+    at_once: called before the process is ended, to take worker processes along. notice: see `ended_in_time`. Everything
+    a run needs is on disk at any moment, so ending it at once loses work, never the run. Outside the main thread, which
+    alone hears signals, they are left as they are.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
@@ -53,7 +56,7 @@ def stop_on_signals(at_once: Callable[[], None] = lambda: None) -> Iterator[Stop
     def handle(signum: int, frame: FrameType | None) -> None:
         stop.signum = stop.signum or signum
 
-    with ended_in_time(at_once, "stopping at the next safe moment; once more to stop at once"):
+    with ended_in_time(at_once, notice):
         before = {signum: signal.signal(signum, handle) for signum in SIGNALS}
         try:
             yield stop

@@ -7,17 +7,14 @@ others write nothing, and say something only about what the first one cannot kno
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from types import FrameType
 from typing import Any
 
 from evospike.core.errors import DataError, EvospikeError, Interrupted, RunError, SettingsError
 from evospike.core.launch import REFUSED, Launch, as_said_by
 from evospike.core.progress import tell
 from evospike.core.settings import differences
-from evospike.core.stopping import Stop, ended_in_time
+from evospike.core.stopping import stop_on_signals
 from evospike.jobs.final import train_arm
 from evospike.jobs.finals import StopWhenAsked
 from evospike.jobs.folder import RunFolder, open_run
@@ -66,7 +63,7 @@ def _take_part(run: RunFolder, ranks: Ranks) -> None:
     if changed := differences(plan.data, shop.task.digests()):
         raise DataError(f"the data on this machine are not those of the run ({'; '.join(changed)}); copy them here")
     while (job := _heard(ranks)) is not None:
-        with _noticing_signals() as stop:
+        with stop_on_signals(notice="") as stop:
             train_arm(shop, run, job["arm"], job["repeat"], None, hooks=[StopWhenAsked(stop)], ranks=ranks)
 
 
@@ -79,20 +76,3 @@ def _heard(ranks: Ranks) -> dict[str, Any] | None:
         return ranks.hear()
     except PeerLost as error:
         raise _FirstIsGone(str(error)) from None
-
-
-@contextmanager
-def _noticing_signals() -> Iterator[Stop]:
-    """Inside, a signal sets the Stop, so that all processes stop after the same step, in some seconds at most."""
-    stop = Stop()
-
-    def notice(signum: int, frame: FrameType | None) -> None:
-        stop.signum = signum
-
-    with ended_in_time():
-        before = {signum: signal.signal(signum, notice) for signum in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield stop
-        finally:
-            for signum, handler in before.items():
-                signal.signal(signum, handler)
