@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from evospike.core import stopping
-from evospike.core.errors import Interrupted
+from evospike.core.errors import Interrupted, RunError
 from evospike.core.stopping import stop_on_signals
 
 WITHIN_S = 10.0
@@ -178,3 +178,22 @@ def test_interrupted_runs_say_their_signal(evospike, monkeypatch: pytest.MonkeyP
         monkeypatch.setitem(commands.COMMANDS, "recipes", interrupted)
         assert evospike("recipes").code == 128 + signum
         assert json.dumps(error.signum) == str(int(signum))
+
+
+@pytest.mark.parametrize(("error", "code"), [(RunError("the reason"), 2), (None, 143)])
+def test_a_signal_does_not_silence_the_error_that_ends_a_command(
+    evospike, monkeypatch: pytest.MonkeyPatch, error: RunError | None, code: int
+) -> None:
+    """torchrun sends SIGTERM to the processes that are just about to say that they have lost one of them."""
+    from evospike.cli import commands
+
+    def fails(arguments: object) -> None:
+        try:
+            if error is not None:
+                raise error
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setitem(commands.COMMANDS, "recipes", fails)
+    said = evospike("recipes")
+    assert (said.code, said.out, said.err) == (code, "", f"evospike: {error}\n" if error else "")

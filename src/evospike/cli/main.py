@@ -27,19 +27,25 @@ DIFFERENT = 1
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code (0, 1 for another digest, 2 for bad input, 130 and 143 after a signal)."""
     try:
+        with _sigterm_raises():
+            return _answer(argv)
+    except Interrupted as stopped:
+        return 128 + stopped.signum
+    except KeyboardInterrupt:
+        return 130
+
+
+def _answer(argv: Sequence[str] | None) -> int:
+    """Run a command; what cannot be done is said in one line."""
+    try:
         arguments = make_parser().parse_args(argv)
         launch = launched()
         check_launch(launch, arguments.command)
         if launch.rank > 0:
             return follow(arguments, launch)
-        with _sigterm_raises():
-            document, text = COMMANDS[arguments.command](arguments)
-            _print(document, text, as_json=arguments.json)
+        document, text = COMMANDS[arguments.command](arguments)
+        _print(document, text, as_json=arguments.json)
         return DIFFERENT if (document.get("replay") or {}).get("same") is False else 0
-    except Interrupted as stopped:
-        return 128 + stopped.signum
-    except KeyboardInterrupt:
-        return 130
     except EvospikeError as error:
         return _complain(str(error))
     except BrokenPipeError:
@@ -57,13 +63,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _sigterm_raises() -> Iterator[None]:
     """Inside, SIGTERM raises as Ctrl-C does: what is half written is taken back, in some seconds' time at most. Runs
     handle both by themselves.
+
+    Not where an error is on its way to the person: the command ends with it anyway, and `torchrun` sends SIGTERM to
+    the processes that have lost one of them.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are none of this thread's business
         return
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        raise Interrupted(signum)
+        if not isinstance(sys.exc_info()[1], EvospikeError):
+            raise Interrupted(signum)
 
     with ended_in_time():
         before = signal.signal(signal.SIGTERM, stop)

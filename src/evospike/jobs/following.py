@@ -6,7 +6,6 @@ others write nothing, and say something only about what the first one cannot kno
 
 from __future__ import annotations
 
-import signal
 from dataclasses import replace
 from typing import Any
 
@@ -33,8 +32,6 @@ def lead(shop: Workshop, run: RunFolder, ranks: Ranks) -> Workshop:
 
 def follow(launch: Launch) -> int:
     """Of every other process: do its part until the first one has no more; gives the exit code."""
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, signal.SIG_DFL)  # nothing is lost with this process; within a training see below
     try:
         with joined(launch) as ranks:
             called = _heard(ranks)
