@@ -17,6 +17,7 @@ from evospike.core.errors import CheckpointError, DataError, RunError, SettingsE
 from evospike.core.files import load_tensors, save_tensors
 from evospike.data.cache import load_cached
 from evospike.data.events.gesture import find_gesture, parse_intervals
+from evospike.evolution.ledger import STUDY, WINNER, Ledger
 from evospike.evolution.records import Genotype, Request, Score
 from evospike.evolution.store import Store
 from evospike.jobs.conduct import conduct
@@ -26,7 +27,7 @@ from evospike.jobs.plan import Plan
 from evospike.jobs.progress import PROGRESS, read_progress
 from evospike.jobs.ranking import _number
 from evospike.jobs.recipe import read_recipe
-from evospike.jobs.records import numbers_of
+from evospike.jobs.records import created, numbers_of, read_study
 from evospike.models.presets import small8
 from evospike.models.spec import NetworkSpec
 from evospike.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, saved_record
@@ -216,6 +217,49 @@ def test_records_with_sealed_scores_of_other_types(tmp_path: Path, change: dict[
         store._insert("score", request.key, content)
         with pytest.raises(StoreError, match=r"score '.*' in .*study\.sqlite has an unexpected form") as caught:
             store.scores()
+    check_message(str(caught.value))
+
+
+@pytest.mark.parametrize(
+    "winner", [["68a2be68837d355cbf8b26ab89a7c8ee"], "x", 3, {"generation": "9", "candidate": None}]
+)
+def test_a_sealed_winner_that_is_none(tmp_path: Path, winner: Any) -> None:
+    write_record(
+        tmp_path / "run.json", {"format": 1, "verb": "search", "recipe": read_recipe("digits-search").to_plain()}
+    )
+    with Store.create(tmp_path / "study.sqlite") as store:
+        store.record_generation(0, (Genotype(("a",), (1.0,)),))
+        store._insert("value", WINNER, winner)
+    with pytest.raises(RunError, match=r"the winner in .*study\.sqlite has an unexpected form") as caught:
+        read_study(open_run(tmp_path), tmp_path / "study.sqlite")
+    check_message(str(caught.value))
+
+
+@pytest.mark.parametrize("seconds", [-1e308, 1e308, -1.0])
+def test_a_sealed_score_that_took_an_impossible_time(tmp_path: Path, seconds: float) -> None:
+    request = Request("candidate", 0, 0, Genotype(("a",), (1.0,)), ("search",))
+    with Store.create(tmp_path / "study.sqlite") as store:
+        content = {"request": request.to_json(), "score": Score("ok").to_json() | {"seconds": seconds}, "attempts": 1}
+        store._insert("score", request.key, content)
+        with pytest.raises(StoreError, match=r"score took .* seconds; expected 0 to ") as caught:
+            store.scores()
+    check_message(str(caught.value))
+
+
+@pytest.mark.parametrize("said", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "2026", 3])
+def test_a_run_that_was_created_at_an_impossible_time(tmp_path: Path, said: Any) -> None:
+    recipe = read_recipe("digits-search").to_plain()
+    write_record(tmp_path / "run.json", {"format": 1, "verb": "search", "recipe": recipe, "created": said})
+    at = created(open_run(tmp_path)).astimezone()
+    assert abs(at.timestamp() - (tmp_path / "run.json").stat().st_mtime) < 1
+
+
+@pytest.mark.parametrize("known", [["68a2be68837d355cbf8b26ab89a7c8ee"], "x", 3])
+def test_a_sealed_definition_of_a_study_that_is_none(tmp_path: Path, known: Any) -> None:
+    with Store.create(tmp_path / "study.sqlite") as store:
+        store.record_value(STUDY, known)
+        with pytest.raises(StoreError, match=r"what defines the study in .*study\.sqlite is ") as caught:
+            Ledger(store, lambda requests: iter(()), None, "no library").open({"seed": 0})
     check_message(str(caught.value))
 
 

@@ -178,6 +178,9 @@ class _Database(bytes):
     def __repr__(self) -> str:
         return f"<{len(self)} bytes of digest {digest_bytes(self)}>"
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # what hypothesis asks for
+        printer.text(repr(self))
+
 
 def _databases(sound: bytes) -> st.SearchStrategy[bytes]:
     return st.one_of(inputs.damaged(sound), *[databases(sound)] * 4).map(_Database)

@@ -75,7 +75,7 @@ class RecordedStudy:
             return None
         try:
             return int(value["generation"]), int(value["candidate"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise RunError(f"the winner in {self.path} has an unexpected form; restore it or start a new run") from None
 
 

@@ -19,6 +19,9 @@ Kind = Literal["candidate", "finalist"]
 FAILURES: frozenset[Status] = frozenset({"diverged", "timeout", "error"})
 """Statuses that point at a broken set-up; a silent network is a legitimate bad candidate."""
 
+LONGEST_SECONDS = 1e9
+"""No evaluation takes longer: 30 years."""
+
 
 @dataclass(frozen=True)
 class Genotype:
@@ -101,7 +104,7 @@ class Score:
     terms:   raw measurements by name: `loss`, `validation_loss`, `temporal` and `entropy` (both: more is
              better), `firing_rate`, `accuracy`, ... A term that is not finite becomes None and turns ok into
              diverged.
-    seconds: how long the evaluation took; no part of the run's digest.
+    seconds: how long the evaluation took, up to `LONGEST_SECONDS`; no part of the run's digest.
     """
 
     status: Status
@@ -120,6 +123,8 @@ class Score:
         object.__setattr__(self, "reason", " ".join(self.reason.split()))
         object.__setattr__(self, "terms", terms)
         object.__setattr__(self, "seconds", _finite_or_none(self.seconds) or 0.0)
+        if not 0 <= self.seconds <= LONGEST_SECONDS:
+            raise StoreError(f"score took {self.seconds:g} seconds; expected 0 to {LONGEST_SECONDS:g}")
 
     @property
     def ok(self) -> bool:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from evospike.core.errors import EvospikeError, MissingExtra, RunError, SettingsError
 from evospike.core.progress import bar
-from evospike.evolution.ledger import WINNER
 from evospike.evolution.records import Genotype
 from evospike.evolution.settings import EvolutionSettings
 from evospike.evolution.store import Recorded, Store
@@ -141,16 +140,14 @@ def _trials(
     draws: dict[Genotype, list[Recorded]] = {}
     for one in record.finalists:
         draws.setdefault(one.request.genotype, []).append(one)
-    winner = record.values.get(WINNER) or {}
     started = created(run).astimezone().replace(tzinfo=None)
     steady = in_flight_of(run) > 0
 
     def trial_of(candidate: Candidate) -> FrozenTrial:
-        chosen = (candidate.generation, candidate.index) == (winner.get("generation"), winner.get("candidate"))
         facts = {
             **_facts(candidate),
             **(_asked_facts(candidate) if steady else {}),
-            **({"winner": True} if chosen else {}),
+            **({"winner": True} if (candidate.generation, candidate.index) == record.winner else {}),
             **_finalist_facts(draws.get(candidate.genotype, ())),
         }
         return _trial(candidate, parameters(candidate.genotype), facts, started)

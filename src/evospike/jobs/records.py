@@ -6,6 +6,7 @@ Nothing here locks or writes, so a run may be read while it goes on; what is hal
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -87,13 +88,14 @@ class Generation:
 class StudyRecord:
     """An evolution, a search or a ranking as far as it is recorded.
 
-    name: of its file, without the ending. finalists: scores on fresh draws. values: recorded facts.
+    name: of its file, without the ending. finalists: scores on fresh draws. winner: generation and index of the one
+    that was chosen, None before that.
     """
 
     name: str
     generations: tuple[Generation, ...]
     finalists: tuple[Recorded, ...]
-    values: Mapping[str, Any]
+    winner: tuple[int, int] | None
 
     @property
     def candidates(self) -> list[Candidate]:
@@ -109,11 +111,12 @@ class TrainingRecord:
 
 
 def created(run: RunFolder) -> datetime:
-    """When a run was created; of a record that does not say it, when that was written."""
-    try:
-        return datetime.fromisoformat(str(run.record["created"]))
-    except (KeyError, ValueError):
-        return datetime.fromtimestamp((run.path / "run.json").stat().st_mtime).astimezone()
+    """When a run was created; of a record that does not say it, or names no year of ours, when that was written."""
+    with suppress(KeyError, ValueError):
+        said = datetime.fromisoformat(str(run.record["created"]))
+        if 2000 < said.year < 3000:
+            return said
+    return datetime.fromtimestamp((run.path / "run.json").stat().st_mtime).astimezone()
 
 
 def read_studies(run: RunFolder) -> list[StudyRecord]:
@@ -145,7 +148,7 @@ def read_study(run: RunFolder, path: Path) -> StudyRecord:
         Generation(one.number, one.asked, tuple(map(Candidate, one.candidates, values)))
         for one, values in zip(study.generations, found, strict=True)
     )
-    return StudyRecord(path.stem, generations, study.finalists, study.values)
+    return StudyRecord(path.stem, generations, study.finalists, study.winner)
 
 
 def in_flight_of(run: RunFolder) -> int:

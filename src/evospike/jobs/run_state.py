@@ -19,7 +19,6 @@ from evospike.core.lock import Holder, holder_of
 from evospike.core.text import shown
 from evospike.evolution.failures import count_failures
 from evospike.evolution.fitness import LOSS_TERMS
-from evospike.evolution.ledger import WINNER
 from evospike.evolution.records import Score
 from evospike.jobs.folder import WEIGHTS, RunFolder
 from evospike.jobs.progress import PROGRESS, read_progress
@@ -242,7 +241,7 @@ class _Reader:
             best=(max if measure.maximised else min)(values, default=None),
             seconds=fmean(one.score.seconds for one in seen) if seen else None,
             latest=_latest(record, measure.name),
-            finished=WINNER in record.values or len(seen) == expected,
+            finished=record.winner is not None or len(seen) == expected,
             failures=count_failures(one.score.status for one in seen),
         )
 
