@@ -11,7 +11,8 @@ import pytest
 
 from evospike.core import lock as lock_module
 from evospike.core.errors import RunError
-from evospike.core.lock import GUARD, NAME, PATIENCE_S, HeldByOther, RunLock, _guarded, holder_of
+from evospike.core.flock import guarded
+from evospike.core.lock import GUARD, NAME, PATIENCE_S, HeldByOther, RunLock, holder_of
 
 HOLD = """
 import sys, time
@@ -206,7 +207,7 @@ def test_a_holder_gives_signs_of_life(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_holder_that_wakes_up_late_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss: str) -> None:
     """Nothing beats here, as in a process that is suspended; it looks before it writes again."""
     clock = [1000.0]
-    monkeypatch.setattr(lock_module, "_clock", lambda: clock[0])
+    monkeypatch.setattr(lock_module, "clock", lambda: clock[0])
     lock = RunLock(tmp_path)
     lock.acquire()
     clock[0] += PATIENCE_S / 2 + 1
@@ -316,7 +317,7 @@ def test_only_one_process_of_a_host_judges_a_lock_at_a_time(tmp_path: Path) -> N
     """Else two that find the same stale lock could both remove it, the slower one removing the faster one's."""
     lock = RunLock(tmp_path)
     thread = threading.Thread(target=lock.acquire)
-    with _guarded(tmp_path / GUARD):
+    with guarded(tmp_path / GUARD):
         thread.start()
         thread.join(0.2)
         assert thread.is_alive()

@@ -103,7 +103,7 @@ def test_a_run_whose_lock_was_taken_while_it_slept_stops(
     shutil.copytree(unbroken("train"), run)
     shutil.rmtree(folder)
     (run / "result.json").unlink()
-    monkeypatch.setattr(lock, "_clock", lambda: clock[0])
+    monkeypatch.setattr(lock, "clock", lambda: clock[0])
 
     def sleep(_: ProgressFile, step: int, total: int) -> None:
         if step == 3:

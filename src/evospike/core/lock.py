@@ -17,11 +17,9 @@ import errno
 import json
 import os
 import socket
-import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +27,8 @@ from typing import IO, Any, Literal
 
 from evospike.core.errors import RunError
 from evospike.core.files import leftovers_in, make_folder, read_json, sync_folder
+from evospike.core.flock import close_locked, guarded, is_locked, lock_file
+from evospike.core.processes import boot_id, clock, is_running, namespace, start_of
 
 NAME = "run.lock"
 GUARD = ".run.lock.guard"
@@ -114,7 +114,7 @@ class RunLock:
         token = uuid.uuid4().hex
         try:
             make_folder(self.folder)
-            with _guarded(self.folder / GUARD):
+            with guarded(self.folder / GUARD):
                 self._remove_stale()
                 os.utime(self.folder / GUARD)
                 self._held = self._create(token)
@@ -123,7 +123,7 @@ class RunLock:
                 f"cannot write to '{self.folder}' ({error.strerror}); "
                 "make it writable, or choose a folder on a disk with room"
             ) from None
-        self._token, self._lost, self._seen, self._ended = token, "", _clock(), threading.Event()
+        self._token, self._lost, self._seen, self._ended = token, "", clock(), threading.Event()
         self._discard_leftovers()
         threading.Thread(target=self._beat, args=[self._ended], name="run lock", daemon=True).start()
 
@@ -133,12 +133,12 @@ class RunLock:
         if token is None:
             return
         self._ended.set()
-        with contextlib.suppress(OSError, RunError), _guarded(self.folder / GUARD):
+        with contextlib.suppress(OSError, RunError), guarded(self.folder / GUARD):
             owner = self._read()
             if owner is not None and owner["token"] == token:
                 self.path.unlink()
         if self._held is not None:
-            _unlock(self._held)
+            close_locked(self._held)
             self._held = None
 
     def check(self) -> None:
@@ -146,7 +146,7 @@ class RunLock:
 
         Raises: RunError once the lock is another's, as when this process was suspended, or when it was deleted.
         """
-        if not self._lost and _clock() - self._seen > PATIENCE_S / 2:
+        if not self._lost and clock() - self._seen > PATIENCE_S / 2:
             self._give_sign()
         if self._lost:
             raise RunError(self._lost)
@@ -157,7 +157,7 @@ class RunLock:
 
     def _give_sign(self) -> None:
         """Touch the guard, unless the lock is no longer ours; a disk that cannot be read now may be read later."""
-        token, now = self._token, _clock()
+        token, now = self._token, clock()
         if token is None:
             return
         try:
@@ -301,12 +301,12 @@ def _state(owner: dict[str, Any], path: Path, silent: float | None = None) -> _S
 
 def _state_here(owner: dict[str, Any], path: Path, silent: float | None) -> _State | None:
     """Of an owner on a host of this name; None where only its signs of life can tell."""
-    if owner["boot"] != _boot_id():
+    if owner["boot"] != boot_id():
         # a host that has started since, or another one of the same name, which has given a sign since this one started
-        return "stale" if silent is None or silent > _clock() else None
-    if _is_alive(owner) or (owner.get("locked") and _is_locked(path)):
+        return "stale" if silent is None or silent > clock() else None
+    if _is_alive(owner) or (owner.get("locked") and is_locked(path)):
         return "alive"
-    visible = owner.get("namespace", _namespace()) == _namespace()
+    visible = owner.get("namespace", namespace()) == namespace()
     return "stale" if owner.get("locked") or visible else None
 
 
@@ -324,7 +324,7 @@ def _write_locked(path: Path, owner: dict[str, Any]) -> IO[str] | None:
     """Write a new lock file that this process holds an flock on; gives the open file, None where there are none."""
     file = open(path, "x", encoding="utf-8")  # noqa: SIM115 - it stays open as long as the lock is held
     try:
-        locked = _lock(file, wait=False)
+        locked = lock_file(file, wait=False)
         file.write(json.dumps({**owner, "locked": locked}))
         file.flush()
         os.fsync(file.fileno())
@@ -339,118 +339,20 @@ def _write_locked(path: Path, owner: dict[str, Any]) -> IO[str] | None:
     return None
 
 
-def _lock(file: IO[str], *, wait: bool, shared: bool = False) -> bool:
-    """Lock an open file for as long as it is open; whether this can be had. Raises: BlockingIOError, unless `wait`."""
-    if sys.platform == "win32":
-        return False
-    import fcntl
-
-    how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
-    try:
-        fcntl.flock(file, how)
-    except BlockingIOError:
-        raise
-    except OSError:  # a file system without locks
-        return False
-    return True
-
-
-def _unlock(file: IO[str]) -> None:
-    """Also for a child that was forked meanwhile and has the file open too."""
-    if sys.platform != "win32":
-        import fcntl
-
-        with contextlib.suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_UN)
-    with contextlib.suppress(OSError):
-        file.close()
-
-
-def _is_locked(path: Path) -> bool:
-    """Whether some process holds an flock on a file."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            _lock(file, wait=False, shared=True)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
-@contextlib.contextmanager
-def _guarded(path: Path) -> Iterator[None]:
-    """One process of this host at a time; the kernel frees the guard when its holder dies.
-
-    Takeovers within one host need it; without locks of files the window is then some microseconds. The empty file
-    stays: removing it would be a race.
-    """
-    with open(path, "a", encoding="utf-8") as file:
-        _lock(file, wait=True)
-        yield
-
-
 def _identity(pid: int) -> dict[str, Any]:
     return {
         "pid": pid,
         "host": socket.gethostname(),
-        "boot": _boot_id(),
-        "started": _start_of(pid),
+        "boot": boot_id(),
+        "started": start_of(pid),
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "namespace": _namespace(),
+        "namespace": namespace(),
     }
 
 
-def _namespace() -> str:
-    """In which process numbers mean what they mean here, as `pid:[4026531836]`; empty outside Linux."""
-    try:
-        return os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return ""
-
-
-def _clock() -> float:
-    """Seconds since some moment, on Linux since the machine has started; there they also pass while it sleeps."""
-    clock = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if clock is None else time.clock_gettime(clock)
-
-
 def _is_alive(owner: dict[str, Any]) -> bool:
-    """Whether the owner, a process of this host, still runs: same boot, same process, not a reused number."""
-    if owner["boot"] != _boot_id() or not _is_running(owner["pid"]):
+    """Whether the owner, a process of this start of this host, still runs: the same process, not a reused number."""
+    if not is_running(owner["pid"]):
         return False
-    started = _start_of(owner["pid"])
+    started = start_of(owner["pid"])
     return not owner["started"] or not started or started == owner["started"]
-
-
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
-
-
-def _is_running(pid: int) -> bool:
-    if sys.platform == "win32":
-        return True  # no harmless way to ask; the user is told to delete the file
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return _stat_fields(pid)[:1] != ["Z"]  # killed, but not yet collected by its parent
-
-
-def _start_of(pid: int) -> str:
-    """Start of a process in clock ticks since boot, or '' where /proc is missing."""
-    fields = _stat_fields(pid)
-    return fields[19] if len(fields) > 19 else ""
-
-
-def _stat_fields(pid: int) -> list[str]:
-    """Fields of /proc/<pid>/stat from the state on (field 3 of proc(5)); the name before may hold spaces."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return []
