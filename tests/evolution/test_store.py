@@ -362,7 +362,7 @@ def test_a_full_disk_leaves_what_was_recorded(path: Path) -> None:
 
 
 def test_a_locked_file_is_a_run_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evospike.evolution.store._WAIT_S", 0.05)
+    monkeypatch.setattr("evospike.evolution.database.WAIT_S", 0.05)
     with Store.open(path) as store, closing(sqlite3.connect(path)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(RunError, match="in use by another process"):

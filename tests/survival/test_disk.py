@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from evospike.evolution import store as store_module
+from evospike.evolution import database
 from evospike.evolution.store import Store
 from evospike.jobs.folder import create_run
 from evospike.jobs.recipe import read_recipe
@@ -141,7 +141,7 @@ def test_a_folder_that_cannot_be_written(
 def test_a_record_that_another_process_holds(
     runs, unbroken: Callable[[str], Path], evospike_command, soak, complaint, tmp_path: Path, monkeypatch
 ) -> None:
-    monkeypatch.setattr(store_module, "_WAIT_S", 0.05)
+    monkeypatch.setattr(database, "WAIT_S", 0.05)
     """In the gate the record holds nothing yet, and the run is not carried to its end."""
     run, full = tmp_path / "run", soak.count(0, 1)
     if full:

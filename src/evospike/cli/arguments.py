@@ -51,8 +51,8 @@ def make_parser() -> argparse.ArgumentParser:
     _job(commands, "train", "train the network of a recipe")
     _job(commands, "search", "search an architecture without training candidates", default="digits-search")
     _job(commands, "rank", "compare scores of architectures with their accuracies", default="digits-search")
-    _resume(commands)
-    _replay(commands)
+    _again(commands, "resume", "go on with a run that was stopped or killed; a finished run prints its result")
+    _output(_again(commands, "replay", "make a run again from its folder, and say whether it came out the same"))
     _inspect(commands)
     _evaluate(commands)
     _report(commands)
@@ -128,25 +128,15 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="show no progress")
 
 
-def _resume(commands: Any) -> None:
-    about = "go on with a run that was stopped or killed; a finished run prints its result"
-    resume = commands.add_parser("resume", help=about, description=about)
-    resume.add_argument("run", help="run folder")
-    _executor(resume)
-    _tensorboard(resume)
-    _settings(resume)
-    _common(resume)
-
-
-def _replay(commands: Any) -> None:
-    about = "make a run again from its folder, and say whether it came out the same"
-    replay = commands.add_parser("replay", help=about, description=about)
-    replay.add_argument("run", help="run folder")
-    _output(replay)
-    _executor(replay)
-    _tensorboard(replay)
-    _settings(replay)
-    _common(replay)
+def _again(commands: Any, name: str, about: str) -> Any:
+    """What starts from a run folder."""
+    job = commands.add_parser(name, help=about, description=about)
+    job.add_argument("run", help="run folder")
+    _executor(job)
+    _tensorboard(job)
+    _settings(job)
+    _common(job)
+    return job
 
 
 def _inspect(commands: Any) -> None:

@@ -17,6 +17,7 @@ from evospike.cli.arguments import make_parser
 from evospike.cli.commands import COMMANDS, follow
 from evospike.core.errors import EvospikeError, Interrupted
 from evospike.core.launch import REFUSED, check_launch, launched
+from evospike.core.limits import memory_ran_out
 from evospike.core.stopping import ended_in_time
 from evospike.core.text import harmless
 
@@ -51,12 +52,12 @@ def _answer(argv: Sequence[str] | None) -> int:
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - nothing more can be printed
         return 0
-    except OSError as error:
-        return _complain(_about(error))
-    except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+    except (OSError, MemoryError, RuntimeError) as error:
+        if memory_ran_out(error):
+            return _complain("out of memory; lower training.batch or model.steps, or use a smaller network")
+        if not isinstance(error, OSError):
             raise
-        return _complain("out of memory; lower training.batch or model.steps, or use a smaller network")
+        return _complain(_about(error))
 
 
 @contextlib.contextmanager
@@ -94,11 +95,6 @@ def _complain(message: str) -> int:
         if launched().rank == 0:  # of processes started together, the first one speaks for all
             print(f"evospike: {harmless(' '.join(message.split()))}", file=sys.stderr)
     return REFUSED
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """torch says so in a RuntimeError, in words that differ by device."""
-    return isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error)
 
 
 def _about(error: OSError) -> str:

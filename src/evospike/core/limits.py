@@ -6,6 +6,7 @@ that the answer is one line and not a machine without memory. Imports no torch.
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import re
@@ -48,6 +49,7 @@ ALWAYS_FREE = 1 << 24
 """Memory that is never asked about."""
 
 _GIVEN = re.compile(r"(\d{1,15}(?:\.\d{1,3})?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
+_WORDS_OF_TORCH = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _GROUPS = Path("/sys/fs/cgroup")
 _OF_A_GROUP = (
@@ -168,3 +170,14 @@ def _spare(path: Path, name: str) -> int:
         return int(lines.get(name, 0))
     except (OSError, ValueError):
         return 0
+
+
+def memory_ran_out(error: BaseException) -> bool:
+    """Whether an error says so: torch in a RuntimeError, in words that differ by device and library, the system in an
+    OSError.
+    """
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    if isinstance(error, RuntimeError):
+        return any(words in str(error) for words in _WORDS_OF_TORCH)
+    return isinstance(error, MemoryError)

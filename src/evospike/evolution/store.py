@@ -5,8 +5,7 @@ contents; whenever something is read, the checksums of all rows are verified, an
 knows. A rollback journal and full synchronisation keep the file whole on a crash or a full disk, also on network file
 systems, where SQLite's write-ahead log must not be used.
 
-A file may be anyone's, and a database can hold more than rows: nothing beside our two tables is allowed in it, no file
-is followed that it names, and reading takes no more work and memory than its size explains.
+A file may be anyone's (see `evolution.database`): nothing beside our two tables is allowed in it.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +21,10 @@ from typing import Any
 
 from evospike.core.errors import UNEXPECTED_FORM, EvospikeError, RunError, StoreError
 from evospike.core.files import canonical_json, digest_json, make_folder, parse_json, sync_folder
-from evospike.core.limits import require_memory
-from evospike.core.text import shortened
+from evospike.evolution.database import WAIT_S, check_whole, connect, damaged, explained, printable, restrained
 from evospike.evolution.records import Genotype, Request, Score
 
 FORMAT = 1
-_WAIT_S = 10.0
 _TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE records (
@@ -50,21 +46,6 @@ SELECT kind, name, content, checksum, (SELECT count(name) FROM records INDEXED B
 FROM records NOT INDEXED
 """
 """Neither SQLite's sorter nor `count(*)` is in it: both take what they are given as a whole, however much that is."""
-
-_GROWTH = 48
-"""What is read of a record takes at most so many times the bytes of its file."""
-
-_SLACK = 1 << 20
-"""Bytes that a record may have gained since its size was looked at, beside as many as it had."""
-
-_STEP = 10_000
-_STEPS_PER_BYTE = 10
-"""Instructions of SQLite's machine: after how many it asks whether to go on, and how many a byte of a file is worth.
-Reading and checking a row of a hundred bytes takes about a hundred."""
-
-_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
-_BESIDE = ("-journal", "-wal", "-shm")
-"""How the names of the files end that SQLite looks for beside a database."""
 
 
 @dataclass(frozen=True)
@@ -113,12 +94,12 @@ class Store:
     @classmethod
     def open(cls, path: Path) -> Store:
         """Open a record and check it as a whole."""
-        connection = _connect(path, "rw")
+        connection = connect(path, "rw")
         try:
             _prepare(connection, path)
-            with _restrained(connection, path):
+            with restrained(connection, path):
                 _check_format(connection, path)
-                _check_whole(connection, path)
+                check_whole(connection, path)
         except BaseException:
             connection.close()
             raise
@@ -131,9 +112,9 @@ class Store:
         Rows are checked as they are read, the file as a whole is not: that would keep the writer waiting.
         Raises: StoreError, RunError; also when the run was killed in the middle of a write and has not gone on yet.
         """
-        connection = _connect(path, "ro")
+        connection = connect(path, "ro")
         try:
-            with _restrained(connection, path):
+            with restrained(connection, path):
                 _check_format(connection, path)
         except BaseException:
             connection.close()
@@ -170,16 +151,14 @@ class Store:
     def record_scores(self, scores: Iterable[tuple[Request, Score, int]]) -> None:
         """Record several scores with their attempts in one transaction: all of them, or none."""
         with self._all_or_none():
-            for request, score, attempts in scores:
-                self.record_score(request, score, attempts)
+            self._record_each(scores)
 
     def record_told(self, turn: int, key: str, scores: Iterable[tuple[Request, Score, int]] = ()) -> None:
         """Record which candidate of a steady-state evolution is told at this turn, by the key of its request, together
         with scores that arrived for it.
         """
         with self._all_or_none():
-            for request, score, attempts in scores:
-                self.record_score(request, score, attempts)
+            self._record_each(scores)
             self._insert("told", _turn_name(turn), key)
 
     def record_value(self, name: str, value: Any) -> None:
@@ -238,14 +217,18 @@ class Store:
         """32 hex digits of `digest_payload`."""
         return digest_json(self.digest_payload())
 
+    def _record_each(self, scores: Iterable[tuple[Request, Score, int]]) -> None:
+        for request, score, attempts in scores:
+            self.record_score(request, score, attempts)
+
     @contextlib.contextmanager
     def _all_or_none(self) -> Iterator[None]:
         """What is written inside is there when it ends well, and is not when it does not."""
-        with _explained(self.path):
+        with explained(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
-            with _explained(self.path):
+            with explained(self.path):
                 self._connection.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):  # SQLite may have rolled it back already
@@ -254,7 +237,7 @@ class Store:
 
     def _insert(self, kind: str, name: str, content: Any) -> None:
         row = _row(kind, name, content)
-        with _explained(self.path):
+        with explained(self.path):
             try:
                 self._connection.execute(_INSERT, row)
             except sqlite3.IntegrityError:
@@ -272,7 +255,7 @@ class Store:
         for of, name, text, checksum in rows:
             whole = all(isinstance(part, str) for part in (of, name, text)) and checksum == _checksum(of, name, text)
             if not whole:
-                named = _on_one_line(f"{of} '{name}'")
+                named = printable(f"{of} '{name}'")
                 raise StoreError(
                     f"checksum of {named} in {self.path} does not match its contents; "
                     "the file was altered, restore it or start a new run"
@@ -281,15 +264,15 @@ class Store:
 
     def _every_row(self) -> list[Any]:
         rows, known = [], 0
-        with _restrained(self._connection, self.path) as left, _explained(self.path):
+        with restrained(self._connection, self.path) as left, explained(self.path):
             for row in self._connection.execute(_EVERY_ROW):
                 known = row[-1]
                 rows.append(row[:-1])
                 left -= sum(len(part) for part in row[:-1] if isinstance(part, str | bytes))
                 if left < 0:
-                    raise _damaged(self.path, "it holds more than its size explains")
+                    raise damaged(self.path, "it holds more than its size explains")
         if len(rows) != known:
-            raise _damaged(self.path, f"{len(rows)} of {known} records can be read")
+            raise damaged(self.path, f"{len(rows)} of {known} records can be read")
         return rows
 
     def _content(self, kind: str, name: str, text: str) -> Any:
@@ -302,9 +285,9 @@ class Store:
         try:
             yield
         except (*UNEXPECTED_FORM, EvospikeError) as error:
-            reason = _on_one_line(f"{type(error).__name__}: {error}")
+            reason = printable(f"{type(error).__name__}: {error}")
             raise StoreError(
-                f"{_on_one_line(kind)} '{_on_one_line(name)}' in {self.path} has an unexpected form ({reason}); "
+                f"{printable(kind)} '{printable(name)}' in {self.path} has an unexpected form ({reason}); "
                 "open it with the evospike version that wrote it"
             ) from None
 
@@ -346,84 +329,23 @@ def _turn_name(turn: int) -> str:
 
 def _write_new(path: Path, shown: Path, told: Sequence[str]) -> None:
     rows = [_row("told", _turn_name(turn), key) for turn, key in enumerate(told)]
-    with _explained(shown), contextlib.closing(sqlite3.connect(path, timeout=_WAIT_S)) as connection:
+    with explained(shown), contextlib.closing(sqlite3.connect(path, timeout=WAIT_S)) as connection:
         _prepare(connection, shown)
         connection.executescript(f"BEGIN; {_TABLES} INSERT INTO meta VALUES ('format', '{FORMAT}');")
         connection.executemany(_INSERT, rows)
         connection.execute("COMMIT")
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    """mode: `rw` or `ro`, as SQLite reads it."""
-    if not path.is_file():
-        raise StoreError(f"no run record at {path}; expected a file written by evospike, check the run folder")
-    with _explained(path):
-        _check_files(path)
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=_WAIT_S)
-        connection.execute("PRAGMA trusted_schema=OFF")
-        connection.execute("PRAGMA cell_size_check=ON")
-    return connection
-
-
-def _check_files(path: Path) -> None:
-    """Refuse what would lead SQLite to other files, or keep it waiting.
-
-    That are links and pipes, a write-ahead log, and a journal that ends in the magic number. Such a journal is left by
-    a transaction over several databases; it names a file, which SQLite deletes when it rolls the journal back.
-    """
-    for file in (path, *(path.with_name(path.name + ending) for ending in _BESIDE)):
-        with contextlib.suppress(FileNotFoundError):
-            if not stat.S_ISREG(file.lstat().st_mode):
-                raise StoreError(f"{file} is a link or no plain file; put the file itself into the run folder")
-    if 2 in _bytes_at(path, 18, 2):
-        raise StoreError(f"{path} asks for a write-ahead log, as evospike never does; restore it or start a new run")
-    journal = path.with_name(f"{path.name}-journal")
-    with contextlib.suppress(FileNotFoundError):
-        if _bytes_at(journal, -len(_JOURNAL_MAGIC), len(_JOURNAL_MAGIC)) == _JOURNAL_MAGIC:
-            raise StoreError(
-                f"{journal} names another file to be deleted, as evospike never does; trust nothing in this folder, "
-                "or delete the journal"
-            )
-
-
-def _bytes_at(path: Path, place: int, count: int) -> bytes:
-    """place: from the end of the file where it is negative."""
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        file.seek(place if place >= 0 else max(0, size + place))
-        return file.read(count)
-
-
-@contextlib.contextmanager
-def _restrained(connection: sqlite3.Connection, path: Path) -> Iterator[int]:
-    """What is read inside takes no more work, and no text in it is longer, than the size of the file explains.
-
-    Gives the most bytes that all of it can have. Raises: StoreError where they would not fit into memory.
-    """
-    with _explained(path):
-        size = path.stat().st_size
-        most = _SLACK + 2 * size
-        require_memory(_GROWTH * size, f"reading {path}", "use a machine with more memory", StoreError)
-        steps = iter(range(_STEPS_PER_BYTE * most // _STEP))
-        before = connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, most)
-    connection.set_progress_handler(lambda: next(steps, None) is None, _STEP)
-    try:
-        yield most
-    finally:
-        connection.set_progress_handler(None, 0)
-        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, before)
-
-
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.isolation_level = None  # every statement is its own transaction
-    with _explained(path):
+    with explained(path):
         connection.execute("PRAGMA journal_mode=DELETE")
         connection.execute("PRAGMA synchronous=EXTRA")
 
 
 def _check_format(connection: sqlite3.Connection, path: Path) -> None:
     """Refuse another format, and whatever is in the database beside our tables: a trigger would run when we write."""
-    with _explained(path):
+    with explained(path):
         found = {(kind, name, _in_one_form(sql)) for kind, name, sql in connection.execute(_OBJECTS)}
         ours = found >= _OURS
         meta = dict(connection.execute("SELECT name, value FROM meta WHERE name = 'format'")) if ours else {}
@@ -431,73 +353,15 @@ def _check_format(connection: sqlite3.Connection, path: Path) -> None:
         raise StoreError(f"{path} is not an evospike run record; point to the file that evospike wrote")
     if meta["format"] != str(FORMAT):
         raise StoreError(
-            f"{path} has format {_on_one_line(str(meta['format']))}, this evospike reads format {FORMAT}; "
+            f"{path} has format {printable(str(meta['format']))}, this evospike reads format {FORMAT}; "
             "go on with the evospike version that wrote it, or start a new run folder"
         )
     if more := sorted(f"{kind} '{name}'" for kind, name, _ in found - _OURS):
         raise StoreError(
-            f"{path} holds what evospike never writes: {_on_one_line(', '.join(more))}; the file was altered, "
+            f"{path} holds what evospike never writes: {printable(', '.join(more))}; the file was altered, "
             "restore it or start a new run"
         )
 
 
-def _check_whole(connection: sqlite3.Connection, path: Path) -> None:
-    with _explained(path):
-        problems = [line for (line,) in connection.execute("PRAGMA integrity_check(1)")]
-    if problems != ["ok"]:
-        raise _damaged(path, problems[0].splitlines()[-1])
-
-
 def _in_one_form(sql: Any) -> str:
     return " ".join(sql.split()) if isinstance(sql, str) else ""
-
-
-def _damaged(path: Path, detail: str) -> StoreError:
-    return StoreError(
-        f"run record {path} is damaged ({_on_one_line(detail)}); restore a copy or start a new run folder"
-    )
-
-
-def _on_one_line(text: str) -> str:
-    """What a damaged file may have put into a message, so that a terminal can show it."""
-    return shortened("".join(character if character.isprintable() else "?" for character in text))
-
-
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into one line of ours; SQLite has rolled the transaction back."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise _translate(path, error) from None
-    except OSError as error:
-        raise RunError(
-            f"cannot read {path} ({error.strerror}); check the folder's permissions, then run again"
-        ) from None
-    except UnicodeDecodeError as error:  # SQLite's own complaint about a damaged file quotes it
-        raise _damaged(path, str(error)) from None
-
-
-def _translate(path: Path, error: sqlite3.Error) -> EvospikeError:
-    code = getattr(error, "sqlite_errorcode", 0)
-    if code == sqlite3.SQLITE_READONLY_ROLLBACK:
-        return RunError(f"{path} was left in the middle of a write; resuming its run repairs it")
-    primary = code & 0xFF
-    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return RunError(f"run record {path} is in use by another process ({error}); wait for it or stop it")
-    if primary == sqlite3.SQLITE_FULL:
-        return RunError(
-            f"no space left to write {path} ({error}); free space and run again, what was recorded is intact"
-        )
-    if primary in (
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_PERM,
-    ):
-        return RunError(
-            f"cannot read or write {path} ({error}); check the disk and the folder's permissions, then run again"
-        )
-    if primary == sqlite3.SQLITE_INTERRUPT:
-        return _damaged(path, "reading it takes more work than its size explains")
-    return _damaged(path, str(error))

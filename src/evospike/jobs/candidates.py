@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from evospike.core.limits import memory_ran_out
 from evospike.core.progress import tell
 from evospike.data.task import ImageSet
-from evospike.evolution.executors.worker import memory_ran_out, one_line
+from evospike.evolution.executors.worker import one_line
 from evospike.evolution.records import Request, Score, Status
 from evospike.genetic.encoding import GenePool
 from evospike.genetic.regularisers import (

@@ -7,7 +7,6 @@ the driver arrives here. Messages are pickles; they pass between processes of on
 from __future__ import annotations
 
 import contextlib
-import errno
 import gc
 import importlib
 import os
@@ -20,12 +19,12 @@ import time
 from collections.abc import Callable
 from typing import Any, BinaryIO, NamedTuple
 
+from evospike.core.limits import memory_ran_out
 from evospike.evolution.executors.base import Outcome
 
 POLL_S = 0.5
 _GRACE_S = 1.0
 _PR_SET_PDEATHSIG = 1
-_WORDS_OF_TORCH = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
 
 Task = tuple[int, Any]
 
@@ -102,17 +101,6 @@ def outcome_of(reply: Reply, attempts: int) -> Outcome:
         except Exception as problem:
             error = f"the value cannot be read here: {one_line(problem)}"
     return Outcome(None, error, attempts)
-
-
-def memory_ran_out(error: BaseException) -> bool:
-    """Whether an error says so: torch in a RuntimeError, in words that differ by device and library, the system in an
-    OSError.
-    """
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    if isinstance(error, RuntimeError):
-        return any(words in str(error) for words in _WORDS_OF_TORCH)
-    return isinstance(error, MemoryError)
 
 
 def _give_back_gpu_memory() -> None:
