@@ -131,8 +131,7 @@ def test_an_altered_run(which: str, name: str, outside: Path, request: pytest.Fi
     read(sound)
     tally = throw(soak.count(12, 1_000), strategy, read)
     assert tally.inputs >= soak.count(12, 1_000)
-    soak.figure("hostile 3", f"{which} {name}: inputs without a traceback, a hang or a stray file", tally.inputs)
-    soak.figure("hostile 3", f"{which} {name}: seconds of the slowest input", round(tally.slowest, 2))
+    tally.state(soak, f"{which} {name}")
 
 
 FILES = {
@@ -158,7 +157,7 @@ def test_an_altered_bench_document(outside: Path, soak) -> None:
     tally = throw(soak.count(60, 10_000), st.one_of(inputs.damaged(sound), inputs.altered_json(document)), read)
     assert tally.inputs >= soak.count(60, 10_000)
     assert tally.refused > tally.inputs // 2
-    soak.figure("hostile 3", "bench document: inputs without a traceback, a hang or a stray file", tally.inputs)
+    tally.state(soak, "bench document")
 
 
 def _bench_document() -> Document:

@@ -24,8 +24,7 @@ def test_whatever_a_reader_is_given(name: str, outside: Path, soak) -> None:
     tally = throw(soak.count(80, 10_000), target.inputs(), lambda data: target.read(data, _emptied(outside)))
     assert tally.inputs >= soak.count(80, 10_000)
     assert tally.refused > tally.inputs // 10 or name in NEVER_REFUSES
-    soak.figure("hostile 3", f"{name}: inputs without a traceback, a hang or a stray file", tally.inputs)
-    soak.figure("hostile 3", f"{name}: seconds of the slowest input", round(tally.slowest, 2))
+    tally.state(soak, name)
 
 
 def _emptied(folder: Path) -> Path:

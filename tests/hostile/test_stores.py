@@ -233,8 +233,7 @@ def test_an_altered_record(
         read(sound)
         tally = throw(soak.count(8, 10_000 // len(RUNS)), _databases(sound), read, shrink=False)
     assert tally.inputs >= soak.count(8, 10_000 // len(RUNS))
-    soak.figure("hostile 3", f"record of {name}: inputs without a traceback, a hang or a stray file", tally.inputs)
-    soak.figure("hostile 3", f"record of {name}: seconds of the slowest input", round(tally.slowest, 2))
+    tally.state(soak, f"record of {name}")
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -289,5 +288,4 @@ def test_a_run_that_lacks_only_its_result_is_resumed(
         tally = throw(soak.count(8, 1_000), strategy, read)
     assert tally.inputs >= soak.count(8, 1_000)
     assert torch.get_num_threads() == threads
-    soak.figure("hostile 3", f"resume, {name}: inputs without a traceback, a hang or a stray file", tally.inputs)
-    soak.figure("hostile 3", f"resume, {name}: seconds of the slowest input", round(tally.slowest, 2))
+    tally.state(soak, f"resume, {name}")
