@@ -33,31 +33,10 @@ class Objective:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Candidate(RecordedCandidate):
     """One scored candidate. values: its objectives in order, None when it is not usable."""
 
-    place: RecordedCandidate
     values: tuple[float, ...] | None
-
-    @property
-    def generation(self) -> int:
-        return self.place.generation
-
-    @property
-    def index(self) -> int:
-        return self.place.index
-
-    @property
-    def recorded(self) -> Recorded:
-        return self.place.recorded
-
-    @property
-    def genotype(self) -> Genotype:
-        return self.place.genotype
-
-    @property
-    def score(self) -> Score:
-        return self.place.score
 
 
 @dataclass(frozen=True)
@@ -145,10 +124,14 @@ def read_study(run: RunFolder, path: Path) -> StudyRecord:
         study = read_recorded(store, sizes if in_flight_of(run) else None)
     found = objective_values(run, [[one.score for one in generation.candidates] for generation in study.generations])
     generations = tuple(
-        Generation(one.number, one.asked, tuple(map(Candidate, one.candidates, values)))
+        Generation(one.number, one.asked, tuple(map(_with_values, one.candidates, values)))
         for one, values in zip(study.generations, found, strict=True)
     )
     return StudyRecord(path.stem, generations, study.finalists, study.winner)
+
+
+def _with_values(one: RecordedCandidate, values: tuple[float, ...] | None) -> Candidate:
+    return Candidate(one.generation, one.index, one.recorded, values)
 
 
 def in_flight_of(run: RunFolder) -> int:
