@@ -23,7 +23,8 @@ BEGIN, END = "<!-- soak: figures -->", "<!-- soak: end -->"
 def table(document: Mapping[str, Any]) -> str:
     """The figures of a session as a Markdown table, and what they were found with."""
     rows = ["| Line | What | Figure |", "|---|---|---|"]
-    for line, figures in groupby(document["figures"], key=lambda figure: figure["line"]):
+    survival_first = sorted(document["figures"], key=lambda figure: figure["line"].startswith("hostile"))
+    for line, figures in groupby(survival_first, key=lambda figure: figure["line"]):
         for number, figure in enumerate(figures):
             failed = "" if figure["outcome"] == "passed" else " **(its test failed)**"
             rows.append(f"| {'' if number else line} | {_cell(figure['what'])} | {_cell(figure['value'])}{failed} |")
