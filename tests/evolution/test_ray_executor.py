@@ -26,7 +26,7 @@ from evospike.core.errors import Interrupted, MissingExtra, RunError, SettingsEr
 from evospike.evolution.executors.base import Outcome
 from evospike.evolution.executors.local import LocalExecutor, WorkerState
 from evospike.evolution.executors.ray import _JUST_NOW_S, RayExecutor, _Queue
-from evospike.evolution.executors.ray_cluster import Cluster, _demands_token
+from evospike.evolution.executors.ray_cluster import Cluster, _turns_away
 
 HERE = Path(__file__).parent
 
@@ -476,7 +476,7 @@ def test_what_a_cluster_of_our_own_is_started_with(
 @pytest.mark.parametrize(
     ("variables", "saved", "demanded", "shown"),
     [
-        ({}, False, True, None),
+        ({}, False, False, None),
         ({}, True, True, "token"),
         ({}, True, False, None),
         ({"RAY_AUTH_TOKEN": "t"}, False, True, "token"),
@@ -500,13 +500,41 @@ def test_a_cluster_that_demands_a_token_is_shown_the_one_of_this_account(
     if saved:
         (tmp_path / ".ray").mkdir()
         (tmp_path / ".ray" / "auth_token").touch()
-    monkeypatch.setattr(ray_cluster, "_demands_token", lambda address: demanded)
+    monkeypatch.setattr(ray_cluster, "_is_connected", lambda: False)  # as the cluster of these tests is
+    monkeypatch.setattr(ray_cluster, "_turns_away", lambda address, mode: demanded and mode == "disabled")
     seen: list[str | None] = []
     pretend(lambda: seen.append(os.environ.get("RAY_AUTH_MODE")))
     with socket.create_server(("127.0.0.1", 0)) as server:
         Cluster(f"127.0.0.1:{server.getsockname()[1]}", 1, 0).join()
     assert seen == [shown]
     assert os.environ.get("RAY_AUTH_MODE") == variables.get("RAY_AUTH_MODE")
+
+
+@pytest.mark.parametrize(
+    ("token", "reason"),
+    [
+        (None, "demands a token and this account has none; copy the auth_token"),
+        ("t", "demands another token than that"),
+    ],
+)
+def test_a_cluster_that_would_turn_us_away_is_not_joined(
+    token: str | None,
+    reason: str,
+    pretend: Callable[..., PretendedRay],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if token is not None:
+        monkeypatch.setenv("RAY_AUTH_TOKEN", token)
+    monkeypatch.setattr(ray_cluster, "_is_connected", lambda: False)  # as the cluster of these tests is
+    monkeypatch.setattr(ray_cluster, "_turns_away", lambda address, mode: True)
+    ray = pretend(lambda: None)
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(RunError, match=reason):
+        Cluster(f"127.0.0.1:{server.getsockname()[1]}", 1, 0).join()
+    assert ray.calls == []
 
 
 def test_a_head_that_is_silent_for_too_long_is_lost(
@@ -560,6 +588,7 @@ with stop_on_signals() as stop, RayExecutor(2, 1, "worker_functions:sleep", cont
     except RunError as error:
         print("lost:", error, flush=True)
 """
+TOKEN = "0123456789abcdef" * 4
 STOPPING = "\nstopping at the next safe moment; once more to stop at once\n"
 
 
@@ -571,7 +600,7 @@ def driver(folder: Path, address: str) -> Iterator[subprocess.Popen[str]]:
         with worker_functions_on_the_path():
             process = subprocess.Popen(
                 [sys.executable, "-c", DRIVER, str(folder), address],
-                env={**os.environ, "TMPDIR": place, "RAY_AUTH_TOKEN": "0123456789abcdef" * 4},
+                env={**os.environ, "TMPDIR": place, "RAY_AUTH_TOKEN": TOKEN},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -588,7 +617,9 @@ def driver(folder: Path, address: str) -> Iterator[subprocess.Popen[str]]:
                 process.kill()
 
 
-def test_a_cluster_of_our_own_is_closed_to_others_and_ends_with_a_killed_driver(tmp_path: Path) -> None:
+def test_a_cluster_of_our_own_is_closed_to_others_and_ends_with_a_killed_driver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with driver(tmp_path, "") as process:
         everything = descendants(process.pid)
         agents = [
@@ -597,7 +628,12 @@ def test_a_cluster_of_our_own_is_closed_to_others_and_ends_with_a_killed_driver(
         assert len(agents) == 2  # helpers of Ray that notice within a minute, and compute nothing
         assert set(pids(tmp_path)) < set(everything)
         assert listening_beyond_loopback(everything) == []
-        assert _demands_token(head_of(everything)) or older_than("2.59")
+        head = head_of(everything)
+        assert _turns_away(head, "disabled") or older_than("2.59")
+        monkeypatch.setenv("RAY_AUTH_TOKEN", "fedcba9876543210" * 4)
+        assert _turns_away(head, "token") or older_than("2.59")
+        monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+        assert not _turns_away(head, "token")
         process.kill()
     assert all_end([pid for pid in everything if pid not in agents], within_s=10.0)
 

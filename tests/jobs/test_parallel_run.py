@@ -214,7 +214,7 @@ def test_asked_to_stop_all_processes_stop_after_the_same_step_with_their_state_o
     process.terminate()
     _, out, err = ended(process)
     assert out == ""
-    assert said(err) == [f"notice: stopped; what is done is on disk, go on with: evospike resume {run}"]
+    assert said(err) == [f"notice: stopped; what is done is on disk, go on under torchrun with: evospike resume {run}"]
     steps = [path.name for path in (run / "final" / "dense-0").glob("step-*.state.safetensors")]
     assert steps
     assert not (run / "run.lock").exists()

@@ -176,14 +176,20 @@ def test_without_the_extra_nothing_is_begun(
 def test_an_address_means_ray_and_where_it_runs_may_change(tiny: Callable[..., Recipe]) -> None:
     given = make_parser().parse_args(["resume", "run", "--ray-address", "auto", "--workers", "3"])
     assert flags_given(given) == {"run": {"ray_address": "auto", "workers": 3, "executor": "ray"}}
-    back = make_parser().parse_args(["resume", "run", "--executor", "local", "--ray-address", "auto"])
-    assert flags_given(back)["run"]["executor"] == "local"
+    both = make_parser().parse_args(["resume", "run", "--executor", "local", "--ray-address", "auto"])
+    with pytest.raises(SettingsError, match="--executor local and --ray-address do not go together"):
+        flags_given(both)
     away = tiny("run.executor=ray", "run.ray_address=a:1", "run.gpu_share=0.5", "run.retries=0", "run.workers=9")
     assert permitted_changes(tiny().to_plain(), away.to_plain()) == []
     with pytest.raises(SettingsError, match=r"'run\.executor' cannot be 'rya'; did you mean 'ray'"):
         tiny("run.executor=rya")
     with pytest.raises(SettingsError, match="'gpu_share' must be above 0 and at most 1, given 0"):
         tiny("run.gpu_share=0")
+    for address in ("localhost", "localhost:abc", "a:0", "a:65536", "http://a:1", "a b:1"):
+        with pytest.raises(SettingsError, match=r"'ray_address' must be HOST:PORT, .* given '"):
+            tiny(f"run.ray_address={address}")
+    for address in ("", "auto", "a:6379", "10.0.0.1:6379", "[::1]:6379"):
+        assert tiny(f"run.ray_address={address}").run.ray_address == address
     with pytest.raises(SettingsError, match="'retries' must not be negative, given -1"):
         tiny("run.retries=-1")
 

@@ -133,7 +133,7 @@ def drop(*path: str | int) -> Edit:
         ),
         (
             put("cells", 0, "links", 0, "sign", value="plus"),
-            "genome: 'cells[0].links[0].sign' cannot be 'plus'; known: , +, - (one of: , +, -)",
+            "genome: 'cells[0].links[0].sign' cannot be 'plus'; known: , +, -",
         ),
         (
             put("feedback", value="delay"),

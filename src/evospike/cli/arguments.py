@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import evospike
 from evospike.core.errors import SettingsError
 from evospike.core.settings import nearest
+from evospike.core.text import shortened
 
 SOURCES = (
     "digits, cifar10, cifar100, imagenet, hub:ID, parquet:DIR, imagefolder:DIR; of event cameras cifar10dvs, "
@@ -256,8 +257,10 @@ def flags_given(arguments: argparse.Namespace) -> dict[str, Any]:
             section, _, field = place.partition(".")
             nested.setdefault(section, {})[field] = value
     run = nested.get("run", {})
-    if run.get("ray_address"):
-        run.setdefault("executor", "ray")
+    if run.get("ray_address") and run.setdefault("executor", "ray") != "ray":
+        raise SettingsError(
+            f"--executor {shortened(run['executor'])} and --ray-address do not go together; leave one of them out"
+        )
     arms = getattr(arguments, "arms", None)
     if arms is not None:
         nested.setdefault("final", {})["arms"] = names_in(arms)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -33,12 +32,22 @@ class Bar:
             mininterval=0.2 if terminal else 20.0,
             maxinterval=1.0 if terminal else 60.0,
         )
-        self._started = time.monotonic()
+        self._counting = False
 
-    def reach(self, done: float) -> None:
-        """Move to a position; going back is ignored."""
+    def reach(self, done: float, *, replayed: bool = False) -> None:
+        """Move to a position; going back is ignored. replayed: what is done until there was done by an earlier process.
+
+        Rate and estimate are of what follows; the first move that is not replayed counts as one step.
+        """
+        if replayed or not self._counting:
+            self._begin_at(done if replayed else done - 1)
+        self._counting = self._counting or not replayed
         if done > self._bar.n:
             self._bar.update(done - self._bar.n)
+
+    def _begin_at(self, done: float) -> None:
+        if done > self._bar.n:
+            self._bar.initial = self._bar.n = self._bar.last_print_n = done
 
     def say(self, **facts: str) -> None:
         """Show facts behind the bar."""

@@ -162,9 +162,9 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if origin is Literal:
         choices = [str(choice) for choice in get_args(hint)]
         if value not in get_args(hint):
-            raise SettingsError(
-                f"'{where}' cannot be {shown(value)}; {nearest(shown(value), choices)} (one of: {', '.join(choices)})"
-            )
+            near = nearest(shown(value), choices)
+            among = "" if near.startswith("known") else f" (one of: {', '.join(choices)})"
+            raise SettingsError(f"'{where}' cannot be {shown(value)}; {near}{among}")
         return value
     if origin is tuple:
         if not isinstance(value, (list, tuple)):

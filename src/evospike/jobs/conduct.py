@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from math import nan
 from typing import Any
 
 from evospike.core.errors import Interrupted, RunError
@@ -16,6 +17,7 @@ from evospike.core.stopping import Stop, stop_on_signals
 from evospike.data.task import load_task
 from evospike.evolution.evaluate import Evaluate, evaluate_together, evaluate_with
 from evospike.evolution.failures import count_failures
+from evospike.evolution.records import FAILURES
 from evospike.evolution.settings import EvolutionSettings
 from evospike.evolution.store import Store
 from evospike.evolution.study import Event, SearchSpace, Study
@@ -34,7 +36,7 @@ from evospike.jobs.recipe import Recipe
 from evospike.jobs.replay import comparison
 from evospike.jobs.results import data_facts, identity, summarise
 from evospike.jobs.scoring import images_at_once
-from evospike.jobs.searching import check_search, search
+from evospike.jobs.searching import check_search, failed_fact, search
 from evospike.jobs.spaces import estimate
 from evospike.jobs.tensorboard import mirrored
 from evospike.jobs.workshop import Workshop
@@ -98,7 +100,8 @@ def conduct(
             else:
                 document = _VERBS[run.verb](shop, run, stop, quiet)
         except Interrupted:
-            tell(f"stopped; what is done is on disk, go on with: evospike resume {run.path}")
+            again = " under torchrun" if launch.size > 1 else ""
+            tell(f"stopped; what is done is on disk, go on{again} with: evospike resume {run.path}")
             raise
         document["data"] = data_facts(shop.task)
         document |= identity(node_differences(run), document.get("processes", [1]))
@@ -200,16 +203,21 @@ def _evolve(shop: Workshop, run: RunFolder, stop: Stop, *, quiet: bool) -> dict[
 
 def _shower(shown: Bar, settings: EvolutionSettings) -> Callable[[Event], None]:
     best: dict[str, float] = {}
+    failed = 0
 
     def show(event: Event) -> None:
+        nonlocal failed
         if event.kind == "score" and event.score is not None:
             loss = event.score.terms.get("loss")
             if event.score.ok and loss is not None:
                 best["loss"] = min(loss, best.get("loss", loss))
-            shown.say(generation=str(event.generation), best_loss=f"{best.get('loss', float('nan')):.3f}")
+            failed += event.score.status in FAILURES
+            shown.say(generation=str(event.generation), best_loss=f"{best.get('loss', nan):.3f}", **failed_fact(failed))
             final = event.request is not None and event.request.kind == "finalist"
             before = settings.generations if final else event.generation
-            shown.reach(before * settings.population + event.done)
+            shown.reach(before * settings.population + event.done, replayed=event.replayed)
+        elif event.kind == "generation" and event.replayed:
+            shown.reach((event.generation + 1) * settings.population, replayed=True)
 
     return show
 

@@ -20,7 +20,7 @@ from evospike.evolution.failures import count_failures
 from evospike.evolution.fitness import term
 from evospike.evolution.ledger import Event
 from evospike.evolution.population import PopulationResult, PopulationSearch
-from evospike.evolution.records import Genotype, Request
+from evospike.evolution.records import FAILURES, Genotype, Request
 from evospike.evolution.settings import MAXIMISED
 from evospike.evolution.store import Store
 from evospike.evolution.strategies.registry import make_population_strategy
@@ -144,21 +144,28 @@ def probe_digests(shop: Workshop) -> list[str]:
 def show_scores(shown: Bar, name: str) -> Callable[[Event], None]:
     """Moves a bar with every score that arrives or is recorded, and shows the most of one term so far."""
     most: float | None = None
-    before = 0  # scores of the batches that are complete
+    before = failed = 0  # scores of the batches that are complete, and those of candidates that failed
 
     def show(event: Event) -> None:
-        nonlocal before, most
+        nonlocal before, failed, most
         if event.kind == "score" and event.score is not None:
             value = event.score.terms.get(name)
             if event.score.ok and value is not None:
                 most = value if most is None else max(most, value)
-                shown.say(generation=str(event.generation), best=f"{most:.4g}")
-            shown.reach(before + event.done)
+            failed += event.score.status in FAILURES
+            best = {} if most is None else {"best": f"{most:.4g}"}
+            shown.say(generation=str(event.generation), **best, **failed_fact(failed))
+            shown.reach(before + event.done, replayed=event.replayed)
         elif event.kind in ("generation", "finalists"):
             before += event.total
-            shown.reach(before)
+            shown.reach(before, replayed=event.replayed)
 
     return show
+
+
+def failed_fact(failed: int) -> dict[str, str]:
+    """What a bar says of candidates that failed: nothing while there are none."""
+    return {"failed": str(failed)} if failed else {}
 
 
 def _document(shop: Workshop, run: RunFolder, found: Sequence[Found], per_second: float) -> dict[str, Any]:

@@ -5,12 +5,16 @@ Imports no torch.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 from typing import Literal
 
 from evospike.core.limits import MOST_PROCESSES, MOST_REPEATS
 from evospike.core.settings import Settings, require
 from evospike.evolution.settings import PopulationSettings
+
+_ADDRESS = re.compile(r"(?:[^\s/:\[\]]+|\[[0-9a-fA-F:]+\]):(\d{1,5})")
+"""HOST:PORT."""
 
 ArmName = Literal["genetic", "sparse", "dense", "static", "one-shot", "random", "analytic", "low-rank", "svd"]
 OWN = ("genetic", "sparse", "static", "one-shot")
@@ -86,6 +90,11 @@ class RunSettings(Settings):
         for name in ("workers", "threads"):
             value = getattr(self, name)
             require(value <= MOST_PROCESSES, f"'{name}' must be at most {MOST_PROCESSES}, given {value}")
+        place = _ADDRESS.fullmatch(self.ray_address)
+        require(
+            self.ray_address in ("", "auto") or (place is not None and 0 < int(place[1]) < 1 << 16),
+            f"'ray_address' must be HOST:PORT, as of the head of a Ray cluster, or auto; given '{self.ray_address}'",
+        )
         known = self.device in ("auto", "cpu", "cuda") or self.device.startswith("cuda:")
         require(known, f"'device' must be auto, cpu, cuda or cuda:N, given '{self.device}'")
 

@@ -172,22 +172,44 @@ def _authentication(address: str) -> dict[str, str]:
     """Environment in which a cluster that demands a token is shown the one that is here, unless somebody said how.
 
     `ray start` demands one as soon as its account has one, yet Ray joins an address without; and with one it gets no
-    workers where none is demanded.
+    workers where none is demanded. Ray itself would try for two minutes with a token that is not the right one.
+    Raises: RunError when there is no token here, or not the right one.
     """
-    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    if "RAY_AUTH_MODE" in os.environ or not (named or (Path.home() / ".ray" / "auth_token").exists()):
+    if "RAY_AUTH_MODE" in os.environ or _is_connected():
         return {}
     try:
         address = _reachable(address)
     except (OSError, ValueError):
         return {}  # whoever joins it is told
-    return {"RAY_AUTH_MODE": "token"} if address != "auto" and _demands_token(address) else {}
+    if address == "auto" or not _turns_away(address, "disabled"):
+        return {}
+    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    file = Path.home() / ".ray" / "auth_token"
+    if not (named or file.exists()):
+        raise RunError(
+            f"the Ray cluster at '{address}' demands a token and this account has none; copy the {file.name} of the "
+            f"account that started it to {file}, readable by nobody else"
+        )
+    if _turns_away(address, "token"):
+        where = "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH" if named else str(file)
+        raise RunError(
+            f"the Ray cluster at '{address}' demands another token than that of {where}; take the one of the account "
+            "that started it"
+        )
+    return {"RAY_AUTH_MODE": "token"}
 
 
-def _demands_token(address: str) -> bool:
-    """Whether a cluster turns away who shows none. Asked by a process of its own: Ray reads once what it shows."""
+def _is_connected() -> bool:
+    ray: Any = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
+
+
+def _turns_away(address: str, mode: str) -> bool:
+    """Whether a cluster wants another token than the one shown in a mode of RAY_AUTH_MODE. Asked by a process of its
+    own: Ray reads once what it shows.
+    """
     ask = [sys.executable, "-P", "-c", "import sys, ray; ray._raylet.GcsClient(address=sys.argv[1])", address]
-    env = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    env = {**os.environ, "RAY_AUTH_MODE": mode}
     try:
         return b"AuthenticationError" in subprocess.run(ask, env=env, capture_output=True, timeout=_ASK_S).stderr
     except subprocess.TimeoutExpired:
