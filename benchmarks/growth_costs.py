@@ -25,6 +25,7 @@ from evospike.evolution.evaluate import Arrival, evaluate_with
 from evospike.evolution.executors.local import LocalExecutor
 from evospike.evolution.executors.ray import RayExecutor
 from evospike.evolution.executors.ray_worker import RayWorker, Started
+from evospike.evolution.executors.worker import Reply
 from evospike.evolution.ledger import Event, Ledger
 from evospike.evolution.population import PopulationSearch
 from evospike.evolution.records import Genotype, Request, Score
@@ -362,7 +363,7 @@ class _AtOnce:
 
     def __init__(self) -> None:
         self._chance = random.Random(0)
-        self._value = (pickle.dumps({}), None)
+        self._reply = Reply(pickle.dumps({}))
 
     @property
     def ray(self) -> _AtOnce:
@@ -371,6 +372,9 @@ class _AtOnce:
     def join(self) -> _AtOnce:
         return self
 
+    def answers(self) -> bool:
+        return True
+
     def put(self, value: Any) -> Any:
         return value
 
@@ -378,8 +382,13 @@ class _AtOnce:
         """A class of actors, which is this again; or an actor."""
         if given == (RayWorker,):
             return self
-        start = SimpleNamespace(remote=lambda: _Answer(Started(0, "", "", {})))
-        return SimpleNamespace(start=start, work=SimpleNamespace(remote=lambda payload: _Answer(self._value)))
+        answers = {"start": Started(0, "", "", {}), "work": self._reply, "sign": None}
+        return SimpleNamespace(
+            **{
+                name: SimpleNamespace(remote=lambda *given, value=value: _Answer(value))
+                for name, value in answers.items()
+            }
+        )
 
     def options(self, **resources: Any) -> _AtOnce:
         return self

@@ -197,3 +197,9 @@ class TestPage:
         assert written[growth.page.TEXT].decode() == text
         assert written[growth.page.PICTURE].startswith(b"<?xml")
         assert "../pictures/growth.svg" in text
+
+
+def test_our_loop_takes_what_stands_in_for_a_cluster(growth: SimpleNamespace) -> None:
+    (row,) = growth.run.costs.loop_costs((3,), 5)
+    assert row["workers"] == 3
+    assert 0 < row["seconds"] < 1
