@@ -194,9 +194,11 @@ class Position:
 
     def __init__(self) -> None:
         self.places: list[float] = []
+        self.replayed = 0.0
 
-    def reach(self, done: float) -> None:
+    def reach(self, done: float, *, replayed: bool = False) -> None:
         self.places.append(done)
+        self.replayed = max(self.replayed, done * replayed)
 
     def say(self, **facts: str) -> None:
         self.said = facts
@@ -211,8 +213,10 @@ def test_the_bar_counts_what_is_recorded_and_what_arrives() -> None:
     show(Event("generation", 1, 4, 4))
     show(Event("winner", 1, 1, 1, replayed=True))
     show(Event("score", 0, 1, 4, score=Score("ok", terms={"score": 2.0})))  # of the next search
-    assert bar.places == [4, 7, 8, 8, 9]
+    assert (bar.places, bar.replayed) == ([4, 7, 8, 8, 9], 4)
     assert bar.said == {"generation": "0", "best": "4"}
+    show(Event("score", 0, 2, 4, score=Score("timeout")))
+    assert bar.said == {"generation": "0", "best": "4", "failed": "1"}
 
 
 @pytest.mark.slow

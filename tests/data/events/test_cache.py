@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +202,9 @@ def test_a_killed_process_leaves_what_the_next_one_goes_on_from(tmp_path: Path) 
     assert "199" in read
 
 
-def test_two_processes_make_one_set(formats: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_two_processes_make_one_set(formats: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(cache_module, "tell", told.append)
     monkeypatch.setattr(cache_module, "_WAIT_SECONDS", 0.01)
     cameras = [Camera(formats.events), Camera(formats.events)]
     entered, go_on = threading.Event(), threading.Event()
@@ -220,14 +223,17 @@ def test_two_processes_make_one_set(formats: Any, monkeypatch: pytest.MonkeyPatc
     builders[0].start()
     assert entered.wait(20)
     builders[1].start()
-    while "waiting for another process that builds this cache" not in capsys.readouterr().err:
+    while not told:
         assert builders[1].is_alive()
+        time.sleep(0.01)
     go_on.set()
     for builder in builders:
         builder.join(20)
     assert len(results) == 2
     assert _digests(results[0]) == _digests(results[1])
     assert not cameras[1].read
+    assert len(told) == 1
+    assert told[0].startswith("waiting for another process that builds this cache")
 
 
 def test_only_a_live_process_of_this_host_is_waited_for(formats: Any, monkeypatch: pytest.MonkeyPatch) -> None:
