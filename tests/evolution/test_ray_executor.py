@@ -473,6 +473,16 @@ def test_what_a_cluster_of_our_own_is_started_with(
     assert not Path(options["_temp_dir"]).exists()
 
 
+@pytest.fixture
+def without_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An account that has no token, in a process that is not connected, as the cluster of these tests is."""
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(ray_cluster, "_is_connected", lambda: False)
+
+
+@pytest.mark.usefixtures("without_token")
 @pytest.mark.parametrize(
     ("variables", "saved", "demanded", "shown"),
     [
@@ -493,14 +503,11 @@ def test_a_cluster_that_demands_a_token_is_shown_the_one_of_this_account(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in {"HOME": str(tmp_path), **variables}.items():
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)
     if saved:
         (tmp_path / ".ray").mkdir()
         (tmp_path / ".ray" / "auth_token").touch()
-    monkeypatch.setattr(ray_cluster, "_is_connected", lambda: False)  # as the cluster of these tests is
     monkeypatch.setattr(ray_cluster, "_turns_away", lambda address, mode: demanded and mode == "disabled")
     seen: list[str | None] = []
     pretend(lambda: seen.append(os.environ.get("RAY_AUTH_MODE")))
@@ -510,6 +517,7 @@ def test_a_cluster_that_demands_a_token_is_shown_the_one_of_this_account(
     assert os.environ.get("RAY_AUTH_MODE") == variables.get("RAY_AUTH_MODE")
 
 
+@pytest.mark.usefixtures("without_token")
 @pytest.mark.parametrize(
     ("token", "reason"),
     [
@@ -522,14 +530,9 @@ def test_a_cluster_that_would_turn_us_away_is_not_joined(
     reason: str,
     pretend: Callable[..., PretendedRay],
     monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
 ) -> None:
-    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
     if token is not None:
         monkeypatch.setenv("RAY_AUTH_TOKEN", token)
-    monkeypatch.setattr(ray_cluster, "_is_connected", lambda: False)  # as the cluster of these tests is
     monkeypatch.setattr(ray_cluster, "_turns_away", lambda address, mode: True)
     ray = pretend(lambda: None)
     with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(RunError, match=reason):
