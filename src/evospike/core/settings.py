@@ -49,11 +49,11 @@ def require(condition: bool, message: str) -> None:
         raise SettingsError(message)
 
 
-def nearest(name: str, known: list[str]) -> str:
-    """A hint naming the closest known name, or all of them when none is close."""
+def nearest(name: str, known: list[str], *, listed: bool = False) -> str:
+    """A hint naming the closest known name, or all of them when none is close. listed: all of them in any case."""
     close = difflib.get_close_matches(name[:LONGEST], known, n=1, cutoff=0.5)
     if close:
-        return f"did you mean '{close[0]}'?"
+        return f"did you mean '{close[0]}'?" + (f" (one of: {', '.join(known)})" if listed else "")
     return f"known: {', '.join(sorted(known))}"
 
 
@@ -162,9 +162,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if origin is Literal:
         choices = [str(choice) for choice in get_args(hint)]
         if value not in get_args(hint):
-            near = nearest(shown(value), choices)
-            among = "" if near.startswith("known") else f" (one of: {', '.join(choices)})"
-            raise SettingsError(f"'{where}' cannot be {shown(value)}; {near}{among}")
+            raise SettingsError(f"'{where}' cannot be {shown(value)}; {nearest(shown(value), choices, listed=True)}")
         return value
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
