@@ -358,7 +358,9 @@ def test_what_values_depend_on_is_told_for_every_worker(cluster: Any) -> None:
         found = dict(pool.run([{"x": x, "wait": 0.5} for x in range(2)]))
     assert {one["colour"] for one in told} == {"green"}
     assert {one["host"] for one in told} == {os.uname().nodename}
-    assert {one["pid"] for one in told} == {str(outcome.value["pid"]) for outcome in found.values()}
+    # a worker that starts late may find everything done by the other
+    assert {one["pid"] for one in told} >= {str(outcome.value["pid"]) for outcome in found.values()}
+    assert len({one["pid"] for one in told}) == len(told)
 
 
 def test_the_last_attempt_runs_alone_and_others_among_the_rest() -> None:
