@@ -3,17 +3,15 @@ from __future__ import annotations
 import io
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from evospike.core.errors import DataError, MissingExtra
+from evospike.core.errors import DataError
 from evospike.data.catalogue import build_cache, describe, list_sources
 from evospike.data.events.framing import to_frames
 from evospike.data.known import KNOWN, known_facts
@@ -212,140 +210,6 @@ def test_folders_that_are_missing_or_empty(tmp_path: Path) -> None:
     (tmp_path / "flat" / "a.npz").touch()
     with pytest.raises(DataError, match=r"no class folders in .*flat"):
         _task(f"frames:{tmp_path}/flat")
-
-
-class _Events:
-    """The few things of a tonic data set that evospike uses."""
-
-    sensor_size = (8, 6, 2)
-    classes: Any = ["no", "yes"]  # noqa: RUF012 - as tonic has it
-    kind = np.dtype([("x", "<i2"), ("y", "<i2"), ("t", "<i8"), ("p", "?")])
-
-    def __init__(self, save_to: str, count: int = 20) -> None:
-        self.save_to = save_to
-        self.targets = [i % 2 for i in range(count)]
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
-        events = np.zeros(12, dtype=self.kind)
-        events["t"] = np.arange(12)
-        events["x"], events["y"], events["p"] = i % 8, i % 6, i % 2
-        return events, self.targets[i]
-
-
-class Official(_Events):
-    def __init__(self, save_to: str, train: bool = True) -> None:
-        super().__init__(save_to, 20 if train else 6)
-
-
-class NoTargets(_Events):
-    def __init__(self, save_to: str) -> None:
-        super().__init__(save_to)
-        self._labels = self.targets
-        del self.targets
-
-    def __len__(self) -> int:
-        return len(self._labels)
-
-    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
-        self.targets = self._labels
-        try:
-            return super().__getitem__(i)
-        finally:
-            del self.targets
-
-
-class Words(_Events):
-    def __init__(self, save_to: str) -> None:
-        super().__init__(save_to)
-        self.targets: Any = ["no", "yes"]
-
-    def __getitem__(self, i: int) -> Any:
-        return super().__getitem__(i)[0], "no"
-
-
-class Unfixed(_Events):
-    sensor_size: Any = None
-
-
-class Sound(_Events):
-    kind = np.dtype([("t", "<i8"), ("x", "<i2"), ("p", "<i2")])
-
-    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
-        return np.zeros(5, dtype=self.kind), self.targets[i]
-
-
-class Outside(_Events):
-    sensor_size = (4, 6, 2)
-
-
-class Offline(_Events):
-    def __init__(self, save_to: str) -> None:
-        raise RuntimeError("no route to host\nlong trace")
-
-
-class Unreadable(_Events):
-    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
-        raise ValueError("too many values to unpack")
-
-
-@pytest.fixture
-def tonic(monkeypatch: pytest.MonkeyPatch) -> None:
-    package, datasets = ModuleType("tonic"), ModuleType("tonic.datasets")
-    for kind in (_Events, Official, NoTargets, Words, Unfixed, Sound, Outside, Offline, Unreadable):
-        setattr(datasets, kind.__name__, kind)
-    package.datasets = datasets  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "tonic", package)
-    monkeypatch.setitem(sys.modules, "tonic.datasets", datasets)
-
-
-@pytest.mark.usefixtures("tonic")
-def test_tonic_with_an_official_split(tmp_path: Path) -> None:
-    task = _task("tonic:Official", tmp_path)
-    assert (task.shape, task.split, task.classes) == ((2, 6, 8), "official train/test", ("no", "yes"))
-    assert (len(task.train), len(task.open_test())) == (20, 6)
-    expected = torch.zeros(20, 3, 2, 6, 8, dtype=torch.uint8)
-    for i in range(20):
-        expected[i, :, i % 2, i % 6, i % 8] = 4
-    assert torch.equal(task.train.images, expected)
-
-
-@pytest.mark.usefixtures("tonic")
-@pytest.mark.parametrize("name", ["_Events", "NoTargets"])
-def test_tonic_without_a_split(tmp_path: Path, name: str) -> None:
-    task = _task(f"tonic:{name}", tmp_path)
-    assert task.split == "evospike 9/1 per class, seed 0"
-    assert (task.train.class_counts(2), task.open_test().class_counts(2)) == ([9, 9], [1, 1])
-    for images in (task.train, task.open_test()):
-        # ON events were written for odd samples, whose label is 1
-        assert ((images.images[:, :, 1].sum((1, 2, 3)) > 0) == (images.labels == 1)).all()
-
-
-@pytest.mark.usefixtures("tonic")
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("Officiel", "tonic has no data set 'Officiel'; did you mean 'Official'"),
-        ("Words", "'tonic:Words' has no whole numbers as labels"),
-        ("Unfixed", r"'tonic:Unfixed' has no fixed sensor \(sensor_size None\)"),
-        ("Sound", "tonic:Sound, sample 0 has fields t, x, p; expected whole numbers x, y, t and p"),
-        ("Outside", r"tonic:Outside, sample \d+: event 0 has x \d, outside 0..3 of a sensor of 4x6 pixels"),
-        ("Offline", r"^cannot load 'tonic:Offline' \(no route to host\); check the name"),
-        ("Unreadable", r"cannot read tonic:Unreadable, sample 0 \(too many values to unpack\)"),
-    ],
-)
-def test_tonic_sets_that_cannot_be_used(tmp_path: Path, name: str, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        _task(f"tonic:{name}", tmp_path)
-
-
-def test_missing_tonic(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("tonic", "tonic.datasets"):
-        monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(MissingExtra, match=r"loading 'tonic:NMNIST' needs 'tonic'.*evospike\[events\]"):
-        _task("tonic:NMNIST", tmp_path)
 
 
 @pytest.fixture

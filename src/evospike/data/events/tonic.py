@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evospike.core.errors import DataError, MissingExtra
-from evospike.core.files import digest_bytes
+from evospike.core.files import digest_json
 from evospike.core.settings import nearest
 from evospike.data.events.folders import divided
 from evospike.data.events.recording import Recording, Sensor, Whole, checked
@@ -29,10 +30,10 @@ def find_tonic(name: str, folder: Path) -> FoundEvents:
     A class with an argument `train` has an official split; of others, 10 % of each class become the test split.
     Raises: MissingExtra without the package; DataError when the set cannot be loaded or is no set of labelled events.
     """
-    loaded = _load(name, folder)
+    loaded = {split: _Ordered(data) for split, data in _load(name, folder).items()}
     labels = {split: _labels(name, data) for split, data in loaded.items()}
-    prints = {split: [len(values), digest_bytes(values.tobytes())] for split, values in labels.items()}
-    return FoundEvents(name, f"tonic:{name}", ["tonic", name, prints], partial(_open, name, loaded, labels))
+    samples = digest_json({split: [labels[split].tolist(), data.names(folder)] for split, data in loaded.items()})
+    return FoundEvents(name, f"tonic:{name}", ["tonic", name, samples], partial(_open, name, loaded, labels))
 
 
 def _load(name: str, folder: Path) -> dict[str, Any]:
@@ -58,30 +59,53 @@ def _class(name: str) -> Any:
     return classes[name]
 
 
-def _labels(name: str, data: Any) -> NDArray[np.int64]:
-    """The label of each sample, from `targets` where that is kept, else from the samples."""
-    given = getattr(data, "targets", None)
-    if given is None or len(given) != len(data):
-        given = [data[i][1] for i in range(len(data))]
-    labels = np.asarray(given)
+class _Ordered:
+    """A data set of tonic in the order of its files' names: some list them as the file system does, which is not the
+    same on every machine, and neither would our split nor the order of the batches be."""
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+        listed = getattr(data, "data", None)
+        self._files: list[str] = listed if _are_names(listed) and len(listed) == len(data) else []
+        rows = range(len(data))
+        self.rows = sorted(rows, key=self._files.__getitem__) if self._files else list(rows)
+
+    def names(self, folder: Path) -> list[str]:
+        """The files below the folder in their order; none where the set has no files of its own."""
+        return [os.path.relpath(self._files[row], folder) for row in self.rows if self._files]
+
+    def __getitem__(self, row: int) -> Any:
+        return self.data[self.rows[row]]
+
+    def labels(self) -> list[Any]:
+        """From `targets` where that is kept, else from the samples."""
+        given = getattr(self.data, "targets", None)
+        if given is not None and len(given) == len(self.rows):
+            return [given[row] for row in self.rows]
+        return [self[row][1] for row in range(len(self.rows))]
+
+
+def _labels(name: str, data: _Ordered) -> NDArray[np.int64]:
+    labels = np.asarray(data.labels())
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or not len(labels):
         raise DataError(f"'tonic:{name}' has no whole numbers as labels; evospike takes sets of labelled recordings")
     return labels.astype(np.int64)
 
 
-def _open(name: str, loaded: dict[str, Any], labels: dict[str, NDArray[np.int64]]) -> EventSource:
-    sensor, data = _sensor(name, loaded[TRAIN]), loaded[TRAIN]
+def _open(name: str, loaded: dict[str, _Ordered], labels: dict[str, NDArray[np.int64]]) -> EventSource:
+    data = loaded[TRAIN]
+    sensor = _sensor(name, data.data)
     if TEST in loaded:
         rows, split = {part: np.arange(len(values)) for part, values in labels.items()}, "official train/test"
     else:
         rows, split = divided(labels[TRAIN])
         loaded, labels = dict.fromkeys(rows, data), {part: labels[TRAIN][chosen] for part, chosen in rows.items()}
     parts = {part: _split(name, loaded[part], chosen, labels[part], sensor) for part, chosen in rows.items()}
-    classes = checked_classes(name, labels, _names(data))
+    classes = checked_classes(name, labels, _names(data.data))
     return EventSource(classes, {part: opened for part, opened in parts.items() if len(opened.labels)}, sensor, split)
 
 
-def _split(name: str, data: Any, rows: NDArray[np.int64], labels: NDArray[np.int64], sensor: Sensor) -> EventSplit:
+def _split(name: str, data: _Ordered, rows: NDArray[np.int64], labels: NDArray[np.int64], sensor: Sensor) -> EventSplit:
     return split_of_items(labels, rows.tolist(), partial(_read, name, data, sensor))
 
 
@@ -96,15 +120,23 @@ def _sensor(name: str, data: Any) -> Sensor:
 
 
 def _names(data: Any) -> tuple[str, ...] | None:
-    """The class names, where the set gives them in the order of the labels."""
+    """The class names, where the set gives them in the order of the labels or with their labels."""
     names = getattr(data, "classes", None)
-    return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
+    if isinstance(names, Mapping) and set(names.values()) == set(range(len(names))):
+        names = sorted(names, key=names.__getitem__)
+    return tuple(names) if _are_names(names) else None
 
 
-def _read(name: str, data: Any, sensor: Sensor, row: int) -> Recording:
+def _are_names(values: Any) -> TypeGuard[list[str]]:
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
+
+
+def _read(name: str, data: _Ordered, sensor: Sensor, row: int) -> Recording:
     where = f"tonic:{name}, sample {row}"
     try:
         events = data[row][0]
+    except ImportError as error:  # a reader that the package does not install by itself
+        raise DataError(f"cannot read {where}: tonic needs '{error.name}' for it; pip install {error.name}") from None
     except Exception as error:  # as above
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"cannot read {where} ({reason}); remove its files and load it again") from None
