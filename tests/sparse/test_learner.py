@@ -340,3 +340,18 @@ def test_the_state_is_all_that_is_needed(tiny, hand) -> None:
 def test_a_graph_is_settled_once_it_has_its_final_number_of_synapses(tiny, hand, method, at, first: int) -> None:
     learner = hand(tiny(), SparseSettings(density=0.3, method=method, one_shot_at=at), epochs=2).learner
     assert [learner.settled(step) for step in range(11)] == [step >= first for step in range(11)]
+
+
+@pytest.mark.parametrize(
+    ("method", "at", "expected"),
+    [
+        ("rewire", 0.75, [0] * 10),
+        ("static", 0.75, [0] * 10),
+        ("one_shot", 0.0, [0] * 10),
+        ("one_shot", 0.5, [0] * 4 + [4] * 6),
+        ("one_shot", 1.0, [0] * 10),
+    ],
+)
+def test_averages_begin_anew_where_all_was_pruned_at_once(tiny, hand, method, at, expected: list[int]) -> None:
+    learner = hand(tiny(), SparseSettings(density=0.3, method=method, one_shot_at=at), epochs=2).learner
+    assert [learner.averages_from(step) for step in range(10)] == expected

@@ -151,6 +151,32 @@ def test_one_shot_pruning_resumes_too(trainer, tmp_path: Path, at: float) -> Non
     assert sum(int(mask.sum()) for mask in masks) == round(0.3 * 828)
 
 
+class Weights:
+    """The first layer's weights after every step."""
+
+    def __init__(self) -> None:
+        self.seen: list[Tensor] = []
+        self.trainer: Trainer
+
+    def after_step(self, step: int, total: int) -> None:
+        self.seen.append(self.trainer.net.first.weight.detach().clone())
+
+
+def test_averages_after_one_shot_pruning_are_of_the_pruned_network(trainer) -> None:
+    """Those of the network before, which had all synapses, would hold a short rest of a training back."""
+    watch = Weights()
+    how = {"ema": 0.999, "rate": 0.1}
+    watch.trainer = trainer("stored", {"method": "one_shot", "one_shot_at": 0.5}, how, hooks=(watch,))
+    watch.trainer.run()
+    expected = watch.seen[0]
+    for step, weight in enumerate(watch.seen):
+        passed = step - (7 if step >= 7 else 0)  # half of 16 steps: pruned once the eighth is done
+        expected = expected.lerp(weight, 1 - (1 + passed) / (10 + passed))
+    pruned = watch.trainer.net.first.mask.logical_not()
+    torch.testing.assert_close(watch.trainer.net.first.weight[~pruned], expected[~pruned], rtol=1e-5, atol=1e-7)
+    assert not watch.trainer.net.first.weight[pruned].any()
+
+
 @pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 @pytest.mark.parametrize("method", ["rewire", "static", "one_shot"])

@@ -36,6 +36,18 @@ def test_the_decay_rises_with_the_steps() -> None:
     assert "count" not in average.tensors
 
 
+def test_a_network_changed_at_one_blow_begins_its_averages_anew() -> None:
+    net = OneNumber()
+    average = MovingAverage(net, 0.99)
+    for step in range(500):
+        average.update(step)
+    net.put(1.0)
+    average.update(500, begun=500)
+    assert average.tensors["x"].item() == pytest.approx(0.9)
+    average.update(501, begun=500)
+    assert average.tensors["x"].item() == pytest.approx(1 - 0.1 * 2 / 11)
+
+
 def test_applied_lends_the_averages_and_gives_the_own_values_back() -> None:
     net = OneNumber()
     average = MovingAverage(net, 0.5)

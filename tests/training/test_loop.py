@@ -320,6 +320,9 @@ class Recorder:
         self.calls.append("epoch")
         return {"density": 0.25}
 
+    def averages_from(self, step: int) -> int:
+        return 0
+
     def settled(self, step: int) -> bool:
         return step > 2
 

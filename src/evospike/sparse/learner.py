@@ -98,6 +98,11 @@ class StructureLearner:
         """Whether another set of synapses exists after a step (from 0) than before."""
         return self._schedule.wait(step) == 0 or step + 1 == self._one_shot
 
+    def averages_from(self, step: int) -> int:
+        """The step from which on moving averages after a step count: the one that pruned all at once, or the first."""
+        pruned = self._one_shot if self._one_shot is not None and self._one_shot < self._total else 0
+        return max(pruned - 1, 0) if step + 1 >= pruned else 0
+
     def settled(self, step: int) -> bool:
         """Whether the graph after `step` steps has its final number of synapses; not before `one_shot` prunes."""
         return self._one_shot is None or self._one_shot <= min(step, self._total - 1)

@@ -13,7 +13,7 @@ class MovingAverage:
     """Averaged copies of every floating-point parameter and buffer.
 
     The decay rises to its value over the first steps, min(decay, (1 + n) / (10 + n)), so that short trainings are not
-    held back by their first weights.
+    held back by their first weights; neither is a network that was changed at one blow by those from before.
     """
 
     def __init__(self, net: nn.Module, decay: float) -> None:
@@ -22,9 +22,13 @@ class MovingAverage:
         self.tensors = {name: t.detach().clone() for name, t in self._live.items()}
 
     @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Move the averages towards the network's values after step number `step` (from 0)."""
-        weight = 1 - min(self._decay, (1 + step) / (10 + step))
+    def update(self, step: int, begun: int = 0) -> None:
+        """Move the averages towards the network's values after step number `step` (from 0).
+
+        begun: the step after which the network was first the one that is averaged.
+        """
+        passed = step - begun
+        weight = 1 - min(self._decay, (1 + passed) / (10 + passed))
         averages = list(self.tensors.values())
         torch._foreach_mul_(averages, 1 - weight)
         torch._foreach_add_(averages, [t.detach() for t in self._live.values()], alpha=weight)

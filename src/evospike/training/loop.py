@@ -84,6 +84,10 @@ class Structure(Protocol):
         """Whether another set of weights exists after a step than before."""
         ...
 
+    def averages_from(self, step: int) -> int:
+        """The step from which on moving averages after a step count: earlier weights are of another network."""
+        ...
+
     def settled(self, step: int) -> bool:
         """Whether the network after `step` steps has as many weights as it will end with."""
         ...
@@ -222,7 +226,7 @@ class Trainer:
             if self._ranks.size > 1 and self._structure.changes(self.step):
                 self._ranks.require_same(self.net, self.step)
         if self.average is not None:
-            self.average.update(self.step)
+            self.average.update(self.step, 0 if self._structure is None else self._structure.averages_from(self.step))
         self.step += 1
 
     def _check_finite(self) -> None:
