@@ -80,7 +80,7 @@ OF_A_LAYER = words(
 OF_NEURONS = ["name", "units", "rate", "spikes", "spikes_by_step", "dead", "saturated"]
 OF_ROBUSTNESS = words(
     """
-    kind samples noise_seeds strength noise_space clean noisy drop noisy_std noisy_interval notes curves
+    kind samples samples_digest noise_seeds strength noise_space clean noisy drop noisy_std noisy_interval notes curves
 """
 )
 OF_A_CURVE = ["name", "unit", "strengths", "accuracies", "mean", "std"]
@@ -480,6 +480,24 @@ def test_robustness_is_on_a_fixed_part_of_the_test_split(copy, monkeypatch: pyte
     quickly(copy, robustness="protocol", samples=1000)
     assert torch.equal(seen[2], whole.labels)
     assert torch.equal(seen[3], whole.labels)
+
+
+def test_samples_and_noise_are_the_same_for_runs_of_every_seed(runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else two runs would differ by which samples were drawn, and no number of trainings would show that."""
+    met: list[tuple[Tensor, int]] = []
+
+    def look(_net: nn.Module, images: Callable[[], Any], *, seed: int, **_: Any) -> dict[str, Any]:
+        met.append((torch.cat([labels for _, labels in images()]), seed))
+        return {"noisy": 0.5}
+
+    monkeypatch.setattr("evospike.jobs.evaluation.measure_robustness", look)
+    asked = {"robustness": "protocol", "samples": 20}
+    one, other = (quickly(runs(*ONE, f"run.seed={seed}"), **asked)["robustness"] for seed in (0, 5))
+    assert torch.equal(met[0][0], met[1][0])
+    assert met[0][1] == met[1][1]
+    assert one["samples_digest"] == other["samples_digest"]
+    fewer = quickly(runs(*ONE, "run.seed=0"), robustness="protocol", samples=10)["robustness"]
+    assert fewer["samples_digest"] != one["samples_digest"]
 
 
 def subset_of_rows(kept: list[Tensor]) -> Callable[..., Any]:

@@ -26,7 +26,7 @@ from evospike.jobs.inspection import dry_run, inspect_recipe
 from evospike.jobs.load import load
 from evospike.jobs.plan import Plan
 from evospike.jobs.scoring import score_architecture
-from evospike.jobs.searching import PROBES, show_scores, with_own_draws
+from evospike.jobs.searching import PROBES, root_of, show_scores, with_own_draws
 from evospike.jobs.spaces import estimate
 from evospike.jobs.workshop import Workshop
 from evospike.models.counts import dense_parameters
@@ -181,12 +181,26 @@ def test_workers_do_not_change_several_searches(twice, tiny, tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_the_best_search_is_the_best_in_the_first_objective(tiny, tmp_path: Path) -> None:
-    recipe = tiny("search.seeds=3", "search.objectives=['energy']", "search.generations=1", "search.finalists=0")
+    few = ("search.objectives=['energy']", "search.generations=1", "search.finalists=0")
+    recipe = tiny("search.seeds=3", "run.seed=1", *few)
     run = create_run("search", recipe, str(tmp_path / "run"))
     result = conduct(run, recipe, quiet=True)
     least = [min(item.score.terms["energy"] for item in records(run, seed)[0]) for seed in range(3)]
     assert result["winner_seed"] == least.index(min(least))
     assert result["winner"]["terms"]["energy"] == min(least)
+
+
+@pytest.mark.parametrize("root", [0, 1])
+def test_a_search_of_every_seed_can_be_read_again(root: int, tmp_path: Path) -> None:
+    """Roots of further searches have 64 bits, half of them more than fit a signed number."""
+    roots = [root_of(root, seed) for seed in range(6)]
+    assert max(roots) >= 1 << 63
+    for seed, value in enumerate(roots):
+        path = tmp_path / f"{seed}.sqlite"
+        with Store.create(path) as store:
+            store.record_value("study", {"root": value})
+        with Store.open(path) as store:
+            assert store.values()["study"] == {"root": value}
 
 
 class Position:

@@ -31,7 +31,10 @@ MOST_ITEMS = 10_000
 """In one list of settings."""
 
 LARGEST_WHOLE = (1 << 63) - 1
-"""Whole numbers of settings and files; also of their negatives."""
+"""Whole numbers of settings and of files from others; also of their negatives."""
+
+MOST_BITS = 64
+"""Of a whole number in a document or record of ours, without its sign: keys of random streams have as many."""
 
 LARGEST_SIZE = 1 << 40
 """Of one side, one count of channels or one number of samples that a file claims."""
@@ -72,8 +75,8 @@ def check_plain(value: Any) -> None:
         for item in level:
             if isinstance(item, float) and not math.isfinite(item):
                 raise ValueError("it holds a number that is not finite")
-            if isinstance(item, int) and abs(item) > LARGEST_WHOLE:
-                raise ValueError(f"it holds a whole number of {item.bit_length()} bits; 63 is the most")
+            if isinstance(item, int) and item.bit_length() > MOST_BITS:
+                raise ValueError(f"it holds a whole number of {item.bit_length()} bits; {MOST_BITS} is the most")
 
 
 def _levels(value: Any) -> Iterator[list[Any]]:

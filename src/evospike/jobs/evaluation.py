@@ -41,6 +41,9 @@ NoiseSpace = Literal["normalised", "raw"]
 SAMPLES, NOISE_SEEDS = 1000, 5
 """Of robustness, where nothing else is asked for (methods 1.9)."""
 
+_ROOT = 0
+"""Of its samples and random changes: as the test split, they are the same for runs of every seed."""
+
 
 @dataclass(frozen=True)
 class _Disturbance:
@@ -77,11 +80,11 @@ class _Disturbance:
             "normalised" if space is None else space,
         )
 
-    def chosen(self, images: ImageSet, seed: int) -> ImageSet:
-        """The test samples it is measured on: all, or so many drawn under the run's seed, in their order."""
+    def chosen(self, images: ImageSet) -> ImageSet:
+        """The test samples it is measured on: all, or so many drawn, the same ones under every seed, in their order."""
         if self.samples >= len(images):
             return images
-        drawn = stream(seed, "robustness samples").choice(len(images), self.samples, replace=False)
+        drawn = stream(_ROOT, "robustness samples").choice(len(images), self.samples, replace=False)
         return images.subset(torch.from_numpy(drawn).sort().values)
 
 
@@ -231,7 +234,7 @@ class _Measure:
     def __init__(self, run: RunFolder, shop: Workshop, images: ImageSet, disturbance: _Disturbance, shown: Bar) -> None:
         self._run, self._shop, self._images, self._bar = run, shop, images, shown
         self._disturbance, self._done = disturbance, 0
-        self._few = disturbance.chosen(images, shop.recipe.run.seed)
+        self._few = disturbance.chosen(images)
 
     def __call__(self, arm: str, seed: int) -> dict[str, Any]:
         """The document of one training: of the form of its arm's, but for what several seeds say together."""
@@ -273,11 +276,11 @@ class _Measure:
             events=net.spec.events,
             space=wanted.space,
             seeds=wanted.seeds,
-            seed=self._shop.recipe.run.seed,
+            seed=_ROOT,
             shown=lambda done, total: self._bar.reach(round(self._done + done / total, 1)),
         )
         self._passed()
-        return found
+        return {**found, "samples_digest": self._few.digest()}
 
     def _passed(self) -> None:
         self._done += 1
