@@ -9,12 +9,14 @@ import torch
 
 from evospike.core.errors import SettingsError
 from evospike.core.limits import MOST_SETTINGS_BYTES
+from evospike.core.settings import merge
 from evospike.genetic.encode import encode_with
 from evospike.jobs.attempt import attempt
 from evospike.jobs.inspection import dry_run, inspect_recipe, spec_of
 from evospike.jobs.recipe import read_recipe, recipe_from_plain, shipped_recipes
 from evospike.jobs.workshop import parameter_count
 from evospike.models.build import build
+from evospike.sparse.settings import SparseSettings
 
 
 @pytest.fixture
@@ -128,7 +130,7 @@ def test_the_dry_run_counts_what_will_be_trained(tiny) -> None:
     assert evolving["training_samples"] == 160
 
 
-@pytest.mark.parametrize("source", ["digits-events", "nmnist", "dvsgesture"])
+@pytest.mark.parametrize("source", ["digits-events", "nmnist", "dvsgesture", "tonic:NMNIST", "tonic:DVSGesture"])
 def test_a_flip_that_changes_the_label_is_refused(source: str) -> None:
     given = [f"data.source={source}", "model.steps=10", "data.augment.kind=basic"]
     with pytest.raises(SettingsError, match=f"flipped samples of '{source}' have another label; set it to 0"):
@@ -136,3 +138,39 @@ def test_a_flip_that_changes_the_label_is_refused(source: str) -> None:
     read_recipe("digits", [*given, "data.augment.flip=0"])
     read_recipe("digits", [*given, "data.augment.kind=none"])
     read_recipe("digits", ["data.source=cifar10dvs", "model.steps=10", "data.augment.kind=basic"])
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (['sparse.layers=["*=0.1"]'], "sparse.layers"),
+        (["sparse.method=static", "sparse.grow=random"], "sparse.method, sparse.grow"),
+        (["sparse.density=1", "sparse.freeze=0.5"], "sparse.freeze"),
+    ],
+)
+def test_settings_of_synapses_without_a_density_are_refused(given: list[str], named: str) -> None:
+    message = f"^{named}: without effect, for at density 1 every synapse exists; .*, as with --density 0.1"
+    with pytest.raises(SettingsError, match=message):
+        read_recipe("digits", given)
+    assert read_recipe("digits", given, {"sparse": {"density": 0.1}}).sparse.active
+
+
+def test_a_density_of_one_turns_off_what_a_recipe_says_of_synapses(write) -> None:
+    path = write('like = "digits"\n[sparse]\ndensity = 0.2\ngrow = "random"\nlayers = ["classifier=1"]\n')
+    assert read_recipe(path).sparse.grow == "random"
+    for overrides, flags in ((["sparse.density=1"], {}), ([], {"sparse": {"density": 1.0}})):
+        assert read_recipe(path, overrides, flags).sparse == SparseSettings()
+    with pytest.raises(SettingsError, match=r"^sparse.grow: without effect"):
+        read_recipe(path, ["sparse.density=1", "sparse.grow=random"])
+    assert read_recipe("digits-sparse", [], {"sparse": {"density": 1.0}, "final": {"arms": ["dense"]}})
+
+
+def test_records_of_earlier_runs_may_say_what_is_refused_now() -> None:
+    layers = {"sparse": {"layers": ["*=0.1"]}}
+    flipped = {"data": {"source": "tonic:NMNIST"}, "model": {"steps": 10}}
+    for values in (layers, flipped):
+        with pytest.raises(SettingsError):
+            read_recipe("digits", ["data.augment.kind=basic"], values)
+    recorded = recipe_from_plain(merge(read_recipe("digits").to_plain(), layers))
+    assert inspect_recipe(recorded)["density"] == 1
+    assert recipe_from_plain(flipped).data.augment.flip == 0.5

@@ -7,7 +7,7 @@ import json
 import shutil
 import signal
 import sqlite3
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from evospike.jobs.genomes import read_model
 from evospike.jobs.inspection import dry_run, inspect_recipe
 from evospike.jobs.load import load
 from evospike.jobs.plan import Plan
+from evospike.jobs.results import describe
 from evospike.jobs.scoring import score_architecture
 from evospike.jobs.searching import PROBES, root_of, show_scores, with_own_draws
 from evospike.jobs.spaces import estimate
@@ -32,6 +33,7 @@ from evospike.jobs.workshop import Workshop
 from evospike.models.counts import dense_parameters
 from evospike.search.decode import decode
 from evospike.search.genome import Genome
+from evospike.sparse.masks import summarise
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,8 @@ def test_the_document(searched) -> None:
     assert best["terms"]["score"] == max(one.score.terms["score"] for one in scores if one.request.kind == "candidate")
     assert (result["score_std"], result["interval"], result["winner_seed"]) == (None, None, 0)
     (seed,) = result["seeds"]
-    shared = ("score", "parameters", "operations", "firing_rate", "candidates", "draws", "digest")
+    shared = ("score", "parameters", "operations", "density", "firing_rate", "candidates", "draws", "digest")
+    assert result["density"] == 1
     assert seed == {"seed": 0, "winner": result["winner"]["genome"], **{name: result[name] for name in shared}}
 
 
@@ -101,6 +104,27 @@ def test_the_document_of_several_searches(twice) -> None:
     assert (spec.digest(), dense_parameters(spec)) == (result["winner"]["network"], best["parameters"])
     candidates = [one.score.terms for one in records(run, result["winner_seed"])[0] if one.request.kind == "candidate"]
     assert [member["terms"] for member in result["front"]] == [max(candidates, key=lambda terms: terms["score"])]
+
+
+def test_the_density_is_that_at_which_candidates_are_trained(tiny, tmp_path: Path, monkeypatch) -> None:
+    def evaluate(requests):
+        for request in requests:
+            yield request, Score("ok", terms={"score": float(request.index)}), 1
+
+    monkeypatch.setattr("evospike.jobs.searching.pool", lambda *_: nullcontext())
+    monkeypatch.setattr("evospike.jobs.searching.evaluate_with", lambda *_: evaluate)
+    recipe = tiny("scoring.score=training", "sparse.density=0.1", "search.generations=1", "search.seeds=2")
+    run = create_run("search", recipe, str(tmp_path / "run"))
+    result = conduct(run, recipe, quiet=True)
+    shop = Workshop.open(recipe, Plan.from_plain(run.read("plan.json")))
+    densities = []
+    for seed in result["seeds"]:
+        net = shop.stored_network(decode(Genome.from_json(json.dumps(seed["winner"])), (1, 8, 8), 10), ("any",))
+        shop.structure(net, recipe.sparse, ("any",))
+        densities.append(summarise(net, recipe.sparse).density)
+    assert [seed["density"] for seed in result["seeds"]] == densities == pytest.approx([0.1, 0.1], abs=1e-3)
+    assert result["density"] == sum(densities) / 2
+    assert "; trained with 0.1 of the synapses\n" in describe(result)
 
 
 def test_searches_are_independent_but_see_the_same_batches(twice) -> None:

@@ -30,16 +30,14 @@ from evospike.sparse.masks import summarise
 from evospike.sparse.picture import coarse
 from evospike.sparse.storage import pack_state, unpack_state
 
-SHORT = ("training.epochs=1", "sparse.period_epochs=0.25")
-
 
 def choices(searched: RunFolder, of: tuple[bool, bool, bool]) -> list[str]:
     """Overrides of the tiny recipe that turn a searched architecture, an encoding and structure learning on or off."""
     architecture, genetic, sparse = of
-    overrides = ["final.arms=['genetic']", *SHORT]
+    overrides = ["final.arms=['genetic']", "training.epochs=1"]
     overrides += [f"model.genome={json.dumps(model_of(searched))}"] if architecture else []
     overrides += [] if genetic else ["encoding.kind=dense"]
-    return overrides + (["sparse.density=0.3"] if sparse else [])
+    return overrides + (["sparse.density=0.3", "sparse.period_epochs=0.25"] if sparse else [])
 
 
 @pytest.mark.parametrize("of", list(product([False, True], repeat=3)))
@@ -184,6 +182,61 @@ def test_a_structure_that_cannot_be_is_refused_before_anything_is_trained(
     assert not (run.path / "final").exists()
     with pytest.raises(SettingsError, match=message):
         dry_run(recipe, "train")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["final.arms=['sparse','one-shot']", "sparse.one_shot_at=1"],
+        ["final.arms=['sparse','one-shot']", "sparse.one_shot_at=0.99"],  # of 16 steps, the last one
+        ["final.arms=['genetic']", "sparse.method=one_shot", "sparse.one_shot_at=1"],
+    ],
+)
+def test_pruning_after_the_last_epoch_leaves_no_best_one(tiny, overrides: list[str]) -> None:
+    given = ["sparse.density=0.3", "training.keep=best", *overrides]
+    message = "of one-shot pruning after the last step there are none; lower sparse.one_shot_at from "
+    with pytest.raises(SettingsError, match=message):
+        dry_run(tiny(*given), "train")
+    dry_run(tiny(*given, "training.keep=last"), "train")
+    dry_run(tiny(*given, "sparse.one_shot_at=0.9"), "train")
+    dry_run(tiny(*given, "final.arms=['dense','static']"), "train")
+
+
+STARVED = ("sparse.density=0.005", "sparse.allocation=uniform", "final.arms=['genetic']", "training.epochs=1")
+
+
+def test_layers_that_are_given_a_synapse_are_named_once(tiny, tmp_path: Path, capsys) -> None:
+    recipe = tiny(*STARVED)
+    told = "notice: density 0.005 leaves conv1.conv, classifier without any synapse; each is given one, "
+    for tells in (lambda: dry_run(recipe, "train"), lambda: inspect_recipe(recipe)):
+        tells()
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(told)
+    run = create_run("train", recipe, str(tmp_path / "run"))
+    result = conduct(run, recipe, quiet=True)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(told)
+    fed = [layer["name"] for layer in run_result(run, "genetic")["structure"] if layer["active"] == 1]
+    assert {"conv1.conv", "classifier"} <= set(fed)
+    assert inspect_recipe(recipe)["density"] == result["density"]
+
+
+def test_layers_that_have_synapses_are_not_spoken_of(tiny, capsys) -> None:
+    dry_run(tiny("sparse.density=0.3"), "train")
+    dry_run(tiny(*STARVED, "final.arms=['dense']"), "train")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("verb", ["rank", "search"])
+def test_a_density_that_no_architecture_can_have_is_refused_before_any_is_scored(tiny, tmp_path: Path, verb) -> None:
+    recipe = tiny("scoring.score=training", "sparse.density=0.00001")
+    message = "0 of 8 random architectures can have .*; most often: density 1e-05 gives .* fewer synapses than one each"
+    with pytest.raises(SettingsError, match=message):
+        dry_run(recipe, verb)
+    run = create_run(verb, recipe, str(tmp_path / "run"))
+    with pytest.raises(SettingsError, match=message):
+        conduct(run, recipe, quiet=True)
+    assert not run.store_path.exists()
 
 
 @pytest.mark.parametrize(

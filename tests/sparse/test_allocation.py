@@ -131,6 +131,16 @@ def test_layers_set_by_hand_come_first_and_the_others_share_the_rest() -> None:
     assert allocate(LAYERS, SparseSettings(density=0.4, keep_first_dense=True, layers=("a=0.5",)))["a"].count == 54
 
 
+def test_the_last_entry_counts_also_of_a_pattern_that_is_repeated() -> None:
+    quotas = allocate(LAYERS, SparseSettings(density=0.5, layers=("c=0.1", "*=0.5", "c=0.9")))
+    assert {name: quota.count for name, quota in quotas.items()} == {"a": 54, "b": 144, "c": 36}
+
+
+def test_everything_exists_at_density_one_whatever_else_is_said() -> None:
+    quotas = allocate(LAYERS, SparseSettings(layers=("*=0.1", "nosuch=1")))
+    assert all(quota.dense and quota.density == 1 for quota in quotas.values())
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -148,8 +158,8 @@ def test_a_starved_layer_is_fed_by_the_largest_or_refused() -> None:
     layers = {"small": (1, 3), "large": (20, 20), "other": (10, 20)}
     low = {"density": 0.02, "allocation": "uniform"}
     assert sum(quota.count for quota in allocate(layers, SparseSettings(**low)).values()) == 12
-    fed = {name: quota.count for name, quota in allocate(layers, SparseSettings(**low)).items()}
-    assert fed == {"small": 1, "large": 7, "other": 4}
+    fed = {name: (quota.count, quota.fed) for name, quota in allocate(layers, SparseSettings(**low)).items()}
+    assert fed == {"small": (1, True), "large": (7, False), "other": (4, False)}
     with pytest.raises(SettingsError, match=r"density 0\.02 leaves layer 'small' without any synapse"):
         allocate(layers, SparseSettings(**low, starved="refuse"))
     by_hand = allocate(layers, SparseSettings(density=0.02, layers=("large=0.02", "small=0.01")))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from evospike.core.errors import CheckpointError, EvospikeError
-from evospike.core.limits import MOST_DEPTH, MOST_DOCUMENT_BYTES, check_plain, require_memory
+from evospike.core.limits import MOST_DEPTH, MOST_DOCUMENT_BYTES, WHOLE_BITS, check_plain, require_memory
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -153,17 +153,17 @@ def read_text(path: Path, what: str, most: int, error: type[EvospikeError]) -> s
         raise error(f"cannot read {what} '{path}': {reason}; give a text file that can be read") from None
 
 
-def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text of ours or of a person.
+def parse_json(text: str | bytes, bits: int = WHOLE_BITS) -> Any:
+    """The value of a JSON text of ours or of a person. bits: that a whole number may have, without its sign.
 
     Raises: ValueError when it is no JSON, is nested deeper than `MOST_DEPTH`, or holds a number that is not finite or
-    a whole number of more than 64 bits.
+    a whole number of more bits.
     """
     try:
         value = json.loads(text, parse_constant=_refuse_constant)
     except RecursionError:
         raise ValueError(f"it is nested deeper than {MOST_DEPTH}") from None
-    check_plain(value)
+    check_plain(value, bits)
     return value
 
 

@@ -31,10 +31,10 @@ MOST_ITEMS = 10_000
 """In one list of settings."""
 
 LARGEST_WHOLE = (1 << 63) - 1
-"""Whole numbers of settings and of files from others; also of their negatives."""
+"""Whole numbers of settings and files; also of their negatives."""
 
-MOST_BITS = 64
-"""Of a whole number in a document or record of ours, without its sign: keys of random streams have as many."""
+WHOLE_BITS, KEY_BITS = 63, 64
+"""Of a whole number in a file, without its sign; and where it may be the key of a random stream."""
 
 LARGEST_SIZE = 1 << 40
 """Of one side, one count of channels or one number of samples that a file claims."""
@@ -69,14 +69,14 @@ def check_depth(value: Any) -> None:
         pass
 
 
-def check_plain(value: Any) -> None:
-    """Raise ValueError as `check_depth` does, and for numbers that are not finite or whole ones beyond 64 bits."""
+def check_plain(value: Any, bits: int = WHOLE_BITS) -> None:
+    """Raise ValueError as `check_depth` does, and for numbers that are not finite or whole ones of more bits."""
     for level in _levels(value):
         for item in level:
             if isinstance(item, float) and not math.isfinite(item):
                 raise ValueError("it holds a number that is not finite")
-            if isinstance(item, int) and item.bit_length() > MOST_BITS:
-                raise ValueError(f"it holds a whole number of {item.bit_length()} bits; {MOST_BITS} is the most")
+            if isinstance(item, int) and item.bit_length() > bits:
+                raise ValueError(f"it holds a whole number of {item.bit_length()} bits; {bits} is the most")
 
 
 def _levels(value: Any) -> Iterator[list[Any]]:

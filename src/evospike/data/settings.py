@@ -13,7 +13,7 @@ EVENT_NAMED = ("cifar10dvs", "dvsgesture", "nmnist")
 SIMULATED = {"digits-events": "digits", "cifar10-events": "cifar10"}
 """Sources made by the event-camera simulator, and the images that it films."""
 
-DIRECTED = ("digits-events", "nmnist", "dvsgesture")
+DIRECTED = ("digits-events", "nmnist", "dvsgesture", "tonic:NMNIST", "tonic:DVSGesture")
 """Recordings whose label a mirror would change; images are up to the recipe."""
 
 EVENT_PREFIXES = ("frames", "tonic")

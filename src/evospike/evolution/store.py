@@ -21,6 +21,7 @@ from typing import Any
 
 from evospike.core.errors import UNEXPECTED_FORM, EvospikeError, RunError, StoreError
 from evospike.core.files import canonical_json, digest_json, make_folder, parse_json, sync_folder
+from evospike.core.limits import KEY_BITS
 from evospike.evolution.database import WAIT_S, check_whole, connect, damaged, explained, printable, restrained
 from evospike.evolution.records import Genotype, Request, Score
 
@@ -277,7 +278,7 @@ class Store:
 
     def _content(self, kind: str, name: str, text: str) -> Any:
         with self._reading(kind, name):
-            return parse_json(text)
+            return parse_json(text, KEY_BITS)  # the root of a further search is such a key
 
     @contextlib.contextmanager
     def _reading(self, kind: str, name: str) -> Iterator[None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, get_args
 
 import numpy as np
@@ -18,9 +18,11 @@ import torch
 from evospike.core.errors import RunError
 from evospike.core.limits import MOST_PROCESSES, MOST_REPEATS
 from evospike.core.progress import tell
+from evospike.core.settings import require
 from evospike.data.task import Task
 from evospike.genetic.contraction import plan_contractions
 from evospike.genetic.encode import encode_with
+from evospike.genetic.settings import EncodingSettings
 from evospike.jobs.architecture import spec_for
 from evospike.jobs.folder import resolved_threads
 from evospike.jobs.memory import require_training_memory
@@ -34,7 +36,7 @@ from evospike.neurons.fused import compiler_available, missing_compiler
 from evospike.neurons.settings import Path
 from evospike.sparse.allocation import Quota, allocate
 from evospike.sparse.masks import prunable_tensors
-from evospike.sparse.schedule import make_schedule
+from evospike.sparse.schedule import make_schedule, one_shot_step
 
 FUSED_FROM_SECONDS = 600.0
 """Estimated length of a job from which compiling the neurons (about 20 s, cold) pays."""
@@ -199,14 +201,44 @@ def trains_own(recipe: Recipe, *, evolves: bool) -> bool:
 def check_structure(recipe: Recipe, spec: NetworkSpec, samples: int, *, evolves: bool) -> None:
     """Refuse, before anything is trained, a structure that an arm could not have. Raises: SettingsError."""
     if trains_own(recipe, evolves=evolves):
-        synapse_quotas(recipe, spec)
-        make_schedule(recipe.sparse, recipe.training.epochs, recipe.training.steps_per_epoch(samples))
+        tell_of_fed(recipe, synapse_quotas(recipe, spec))
+        steps = recipe.training.steps_per_epoch(samples)
+        make_schedule(recipe.sparse, recipe.training.epochs, steps)
+        _check_choice_of_epoch(recipe, recipe.training.epochs * steps)
+
+
+def _check_choice_of_epoch(recipe: Recipe, total_steps: int) -> None:
+    """Refuse to compare epochs that were chosen by validation images with a last one that is pruned unseen; a training
+    of one step is for trying a recipe."""
+    arms, sparse = set(recipe.final.arms), recipe.sparse
+    at_once = "one-shot" in arms or (sparse.method == "one_shot" and not arms <= {"dense", "static"})
+    if not (sparse.active and at_once and recipe.training.keep == "best" and total_steps > 1):
+        return
+    require(
+        one_shot_step(replace(sparse, method="one_shot"), total_steps) != total_steps,
+        "training.keep = 'best' chooses among pruned epochs, and of one-shot pruning after the last step there are "
+        f"none; lower sparse.one_shot_at from {sparse.one_shot_at:g}, as to 0.75, or set training.keep = 'last'",
+    )
 
 
 def synapse_quotas(recipe: Recipe, spec: NetworkSpec) -> dict[str, Quota]:
     """What is to exist of every prunable tensor of the recipe's own network, by name. Raises: SettingsError."""
     tensors = prunable_tensors(_without_values(recipe, spec), recipe.sparse)
     return allocate({tensor.name: tensor.shape for tensor in tensors}, recipe.sparse)
+
+
+def tell_of_fed(recipe: Recipe, quotas: Mapping[str, Quota]) -> None:
+    """Say which layers the density would have left without a synapse."""
+    if fed := [name for name, quota in quotas.items() if quota.fed]:
+        tell(
+            f"density {recipe.sparse.density:g} leaves {', '.join(fed)} without any synapse; each is given one, taken "
+            "from the layer that has most (refused with sparse.starved=refuse)"
+        )
+
+
+def candidate_quotas(recipe: Recipe, spec: NetworkSpec) -> dict[str, Quota]:
+    """What is to exist of a searched candidate, which stores its weights, when it is trained. Raises: SettingsError."""
+    return synapse_quotas(replace(recipe, encoding=EncodingSettings(kind="dense")), spec)
 
 
 def _without_values(recipe: Recipe, spec: NetworkSpec) -> Network:

@@ -11,20 +11,23 @@ from evospike.core.progress import bar
 from evospike.core.rng import stream
 from evospike.core.stopping import Stop
 from evospike.evolution.evaluate import evaluate_with
-from evospike.evolution.failures import count_failures
+from evospike.evolution.failures import count_failures, most_common
 from evospike.evolution.ledger import Ledger
 from evospike.evolution.records import Genotype, Score
 from evospike.evolution.store import Store
 from evospike.jobs.agreement import agree
 from evospike.jobs.folder import RunFolder
 from evospike.jobs.pool import pool
-from evospike.jobs.scoring import CONTROLS, SPIKE_TERMS, all_forms, opposites
+from evospike.jobs.scoring import CONTROLS, SPIKE_TERMS, all_forms, architecture, opposites
 from evospike.jobs.searching import MOTIFS, PROBES, motif_definitions, probe_digests, show_scores
-from evospike.jobs.spaces import genome_variation
+from evospike.jobs.spaces import genome_variation, require_structures
 from evospike.jobs.workshop import Workshop
 from evospike.measure.agreement import compare_scores
 
 ACCURACY = "accuracy"
+FEWEST = 3
+"""Architectures that can be ranked."""
+
 MOST_TRIES = 100
 """Samples drawn for one further architecture that is not there yet."""
 
@@ -35,6 +38,7 @@ def rank(shop: Workshop, run: RunFolder, stop: Stop, quiet: bool) -> dict[str, A
     if not len(shop.task.validation):
         raise SettingsError("scores are compared with accuracies on validation images; set data.validation above 0")
     genotypes = sample_genotypes(shop, settings.genomes)
+    require_structures(shop.recipe, [architecture(shop, one.values) for one in genotypes], FEWEST)
     with (
         Store.open_or_create(run.store_path) as store,
         bar("rank", len(genotypes), "architectures", quiet=quiet) as shown,
@@ -63,8 +67,11 @@ def sample_genotypes(shop: Workshop, count: int) -> tuple[Genotype, ...]:
 
 def _document(shop: Workshop, run: RunFolder, scores: Sequence[Score], digest: str) -> dict[str, Any]:
     usable = [score.terms for score in scores if score.ok]
-    if len(usable) < 3:
-        raise RunError(f"only {len(usable)} of {len(scores)} architectures could be scored and trained; see the report")
+    if len(usable) < FEWEST:
+        raise RunError(
+            f"only {len(usable)} of {len(scores)} architectures could be scored and trained, {FEWEST} are needed; most "
+            f"often: {most_common(scores)}; mend that or raise rank.genomes, then start a new run folder"
+        )
     accuracy = [_number(terms, ACCURACY) for terms in usable]
     forms = all_forms(shop)
     names = (*forms, *opposites(forms), *SPIKE_TERMS, *CONTROLS)

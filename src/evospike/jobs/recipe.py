@@ -81,12 +81,6 @@ class Recipe(Settings):
             self.training.keep == "last" or self.data.validation > 0,
             "training.keep = 'best' chooses the epoch by validation images; set data.validation above 0",
         )
-        augment = self.data.augment
-        require(
-            self.data.source not in DIRECTED or augment.kind == "none" or augment.flip == 0,
-            f"data.augment.flip is {augment.flip:g}, but flipped samples of '{self.data.source}' have another label; "
-            "set it to 0",
-        )
         frames = self.data.events.frames
         require(
             not self.data.records_events or self.model.steps == frames,
@@ -103,6 +97,21 @@ class Recipe(Settings):
                 name in measured,
                 f"search.objectives names '{name}', which a search does not measure; {nearest(name, list(measured))}",
             )
+
+    def check_new(self) -> None:
+        """Refuse what only the record of an earlier run may say. Raises: SettingsError."""
+        idle = [f"sparse.{name}" for name in self.sparse.idle()]
+        require(
+            not idle,
+            f"{', '.join(idle)}: without effect, for at density 1 every synapse exists; set a density below 1, as with "
+            "--density 0.1, or leave it out",
+        )
+        augment = self.data.augment
+        require(
+            self.data.source not in DIRECTED or augment.kind == "none" or augment.flip == 0,
+            f"data.augment.flip is {augment.flip:g}, but flipped samples of '{self.data.source}' have another label; "
+            "set it to 0",
+        )
 
     def check_for(self, verb: str) -> None:
         """Refuse what a verb cannot do with this recipe. Raises: SettingsError."""
@@ -136,16 +145,23 @@ class Recipe(Settings):
 def read_recipe(name: str, overrides: Sequence[str] = (), flags: Mapping[str, Any] | None = None) -> Recipe:
     """A shipped recipe, or the TOML file at that path, with `section.field=value` overrides and flags laid over it.
 
+    A density of 1 laid over it turns its [sparse] off as a whole.
     Raises: SettingsError naming the unknown recipe, field or value.
     """
-    values = _values_of(name)
+    values, given = _values_of(name), dict[str, Any]()
     for text in overrides:
-        values = merge(values, parse_override(text))
-    return recipe_from_plain(merge(values, flags or {}))
+        given = merge(given, parse_override(text))
+    given = merge(given, flags or {})
+    sparse = given.get("sparse")
+    if isinstance(sparse, Mapping) and sparse.get("density") == 1:
+        values = {**values, "sparse": {}}
+    recipe = recipe_from_plain(merge(values, given))
+    recipe.check_new()
+    return recipe
 
 
 def recipe_from_plain(values: Mapping[str, Any]) -> Recipe:
-    """A recipe from nested plain values, validated."""
+    """A recipe from nested plain values, as of a record, validated."""
     return read_settings(Recipe, values)
 
 

@@ -26,6 +26,7 @@ from evospike.evolution.store import Store
 from evospike.evolution.strategies.registry import make_population_strategy
 from evospike.jobs.agreement import agree
 from evospike.jobs.folder import RunFolder
+from evospike.jobs.plan import candidate_quotas
 from evospike.jobs.pool import pool
 from evospike.jobs.recipe import Recipe
 from evospike.jobs.scoring import architecture
@@ -190,7 +191,7 @@ def _document(shop: Workshop, run: RunFolder, found: Sequence[Found], per_second
         "parameters": parameters,
         "dense_parameters": parameters,
         "operations": mean(one["operations"] for one in seeds),
-        "density": 1.0,
+        "density": mean(one["density"] for one in seeds),
         "firing_rate": fmean(rates) if rates else None,
         "digest": best.digest if len(found) == 1 else digest_json([one.digest for one in found]),
         "candidates": seeds[best.seed]["candidates"],
@@ -221,11 +222,13 @@ def _seed(shop: Workshop, found: Found) -> dict[str, Any]:
     """What one search found."""
     winner = found.result.winner
     spec = architecture(shop, winner.genotype.values)
+    quotas = candidate_quotas(shop.recipe, spec).values()
     return {
         "seed": found.seed,
         "score": found.measured("score"),
         "parameters": dense_parameters(spec),
         "operations": macs_per_step(spec) * shop.recipe.model.steps,
+        "density": sum(quota.count for quota in quotas) / sum(quota.weights for quota in quotas),
         "firing_rate": winner.score.terms.get("firing_rate"),
         "candidates": len(found.result.candidates),
         "draws": sum(len(one.scores) for one in found.result.finalists),

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from evospike.core.errors import SettingsError
 from evospike.core.rng import stream
 from evospike.jobs.folder import resolved_threads
-from evospike.jobs.plan import GPU_MACS_PER_SECOND, MACS_PER_SECOND_AND_THREAD, estimated_bytes, resolve_device
+from evospike.jobs.plan import (
+    GPU_MACS_PER_SECOND,
+    MACS_PER_SECOND_AND_THREAD,
+    candidate_quotas,
+    estimated_bytes,
+    resolve_device,
+)
 from evospike.jobs.recipe import Recipe
 from evospike.models.counts import macs_per_step
 from evospike.models.spec import NetworkSpec
@@ -45,8 +54,12 @@ class Estimate:
 
 
 def estimate(recipe: Recipe, shape: tuple[int, int, int], classes: int, samples: int, *, ranks: bool) -> Estimate:
-    """From the static counts of a few random architectures. samples: training samples of the data."""
+    """From the static counts of a few random architectures. samples: training samples of the data.
+
+    Raises: SettingsError for a density that none of them can have.
+    """
     specs = _some_networks(recipe, shape, classes)
+    require_structures(recipe, specs, 1)
     macs = fmean(macs_per_step(spec) for spec in specs) * recipe.model.steps
     shown = recipe.dissimilarity.repeats * recipe.dissimilarity.batch
     trained = 3 * recipe.scoring.epochs * min(recipe.scoring.samples or samples, samples)
@@ -59,6 +72,28 @@ def estimate(recipe: Recipe, shape: tuple[int, int, int], classes: int, samples:
     rate = GPU_MACS_PER_SECOND if cuda else MACS_PER_SECOND_AND_THREAD * resolved_threads(recipe.run.threads)
     seconds = candidates * (SECONDS_TO_BUILD + images * macs / rate)
     return Estimate(candidates, seconds, max(estimated_bytes(recipe, spec)[0] for spec in specs))
+
+
+def require_structures(recipe: Recipe, specs: Sequence[NetworkSpec], fewest: int) -> None:
+    """Refuse a density that fewer than `fewest` of these random architectures can have. Raises: SettingsError."""
+    reasons = Counter(_why_not_sparse(recipe, spec) for spec in specs)
+    able = reasons.pop("", 0)
+    if able < fewest:
+        ((reason, _),) = reasons.most_common(1)
+        raise SettingsError(
+            f"{able} of {len(specs)} random architectures can have the synapses that [sparse] gives them, at least "
+            f"{fewest} must; most often: {reason}"
+        )
+
+
+def _why_not_sparse(recipe: Recipe, spec: NetworkSpec) -> str:
+    """Why a candidate cannot have the synapses that the recipe gives it; empty where it can."""
+    try:
+        if recipe.sparse.active:
+            candidate_quotas(recipe, spec)
+    except SettingsError as error:
+        return str(error)
+    return ""
 
 
 def candidate_count(recipe: Recipe) -> int:

@@ -28,11 +28,13 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Quota:
-    """What a layer gets. density: as allocated, before it was rounded to `count` synapses."""
+    """What a layer gets. density: as allocated, before it was rounded to `count` synapses. fed: whether that left it
+    without any and its one synapse was taken from another layer."""
 
     shape: Shape
     density: float
     count: int
+    fed: bool = False
 
     @property
     def weights(self) -> int:
@@ -48,10 +50,13 @@ def allocate(shapes: Mapping[str, Shape], settings: SparseSettings) -> dict[str,
     """The synapses of every layer, in the order of `shapes`.
 
     `settings.layers` and `keep_first_dense` come first (of several matching entries the last one counts), the other
-    layers share what is left of the total; when no layer is left, the total is what the entries add up to.
+    layers share what is left of the total; when no layer is left, the total is what the entries add up to. At density 1
+    everything exists, whatever else the settings say.
     Raises: SettingsError when an entry matches no layer, when entries leave too few or too many synapses for the other
     layers, and for a layer without any synapse under `starved = "refuse"`, or where there is none to give it.
     """
+    if not settings.active:
+        return {name: Quota(shape, 1.0, prod(shape)) for name, shape in shapes.items()}
     fixed = _fixed_quotas(shapes, settings)
     free = {name: shape for name, shape in shapes.items() if name not in fixed}
     quotas = fixed
@@ -75,7 +80,7 @@ def _fixed_quotas(shapes: Mapping[str, Shape], settings: SparseSettings) -> dict
     densities: dict[str, float] = {}
     if settings.keep_first_dense:
         densities[next(iter(shapes))] = 1.0
-    for pattern, density in settings.layer_densities().items():
+    for pattern, density in settings.layer_densities():
         matching = [name for name in shapes if fnmatchcase(name, pattern)]
         require(
             bool(matching), f"'sparse.layers' has '{pattern}', which no layer is called; layers: {', '.join(shapes)}"
@@ -149,5 +154,5 @@ def _feed_starved(quotas: dict[str, Quota], free: frozenset[str], settings: Spar
                 f"density {settings.density} gives {len(quotas)} layers fewer synapses than one each; raise it"
             )
         fed[giver] = replace(fed[giver], count=fed[giver].count - 1)
-        fed[name] = replace(fed[name], count=1)
+        fed[name] = replace(fed[name], count=1, fed=True)
     return fed

@@ -105,8 +105,6 @@ def attach(net: nn.Module, settings: SparseSettings, seed: int, key: tuple[Name,
     for tensor in found:
         if tensor.mask is not None:
             raise RunError(f"layer '{tensor.name}' has a mask already; attach masks to a network once")
-    if not settings.active:
-        return Masks(net, settings, seed, key, {t.name: Quota(t.shape, 1.0, prod(t.shape)) for t in found}, ())
     quotas = allocate({tensor.name: tensor.shape for tensor in found}, settings)
     masked = tuple(tensor for tensor in found if not quotas[tensor.name].dense)
     for tensor in masked:

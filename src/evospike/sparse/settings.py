@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from evospike.core.settings import Settings, require
@@ -95,7 +95,11 @@ class SparseSettings(Settings):
         """Whether any synapse will be missing at any time."""
         return self.density < 1
 
-    def layer_densities(self) -> dict[str, float]:
-        """Density by layer pattern, from `layers`."""
-        pairs = (entry.rpartition("=") for entry in self.layers)
-        return {name.strip(): float(text) for name, _, text in pairs}
+    def idle(self) -> list[str]:
+        """Settings that differ from their defaults and have no effect, because the density is 1."""
+        return [] if self.active else [one.name for one in fields(self) if getattr(self, one.name) != one.default]
+
+    def layer_densities(self) -> list[tuple[str, float]]:
+        """Layer patterns and their densities, in the order of `layers`; a pattern may come twice."""
+        entries = (entry.rpartition("=") for entry in self.layers)
+        return [(name.strip(), float(text)) for name, _, text in entries]

@@ -118,7 +118,7 @@ def test_frames_by_duration_may_be_of_any_number(frame_folder: Callable[..., Pat
     shorter = _task(f"frames:{folder}", frames=2, split="duration").train.images
     assert not longer[:, 4:].any()
     assert torch.equal(longer[:, :2], shorter)
-    with pytest.raises(DataError, match=r"0.npz holds 4 frames, not 3; set events.frames=4"):
+    with pytest.raises(DataError, match=r"0.npz holds 4 frames, not 3; set data.events.frames=4"):
         _task(f"frames:{folder}")
 
 
@@ -182,6 +182,10 @@ def test_bad_nmnist(nmnist_folder: Path) -> None:
     [
         (lambda home: shutil.rmtree(home / "train"), "no train folder in"),
         (lambda home: shutil.rmtree(home / "test" / "b"), r"no class folder b in .*test"),
+        (
+            lambda home: [shutil.copytree(home / "test" / "b", home / "test" / name) for name in ("c", "d")],
+            r"given/test has class folders that train has not: c, d; name both alike or move them out",
+        ),
         (lambda home: [f.unlink() for f in (home / "train" / "a").iterdir()], r"class folder .*a has no \*.npz files"),
         (lambda home: (home / "test" / "b" / "1.npz").write_bytes(b"PK"), r"cannot read the frames in .*1.npz"),
         (lambda home: np.savez(home / "test" / "b" / "1.npz", x=1), r"cannot read the frames in .*no item named"),

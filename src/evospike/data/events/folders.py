@@ -68,13 +68,15 @@ def find_frames(name: str, folder: Path, settings: EventSettings) -> FoundEvents
     """Locate ready-made frames: FOLDER/train/CLASS/*.npz and FOLDER/test/CLASS/*.npz, or FOLDER/CLASS/*.npz.
 
     Without a test folder, 10 % of each class become the test split.
-    Raises: DataError for a class folder that is missing or empty.
+    Raises: DataError for a class folder that is missing, empty, or in test only.
     """
     parts = _split_folders(folder)
     if parts and TRAIN not in parts:
         raise DataError(f"no train folder in {folder}; expected {folder.name}/train/CLASS/*.npz")
     parts = parts or {TRAIN: folder}
     classes = _class_names(parts[TRAIN])
+    if TEST in parts:
+        _require_no_others(parts[TEST], classes)
     tree = {split: _members(part, classes, ".npz") for split, part in parts.items()}
     files = [file for members in tree.values() for names in members.values() for file in names]
     return _found(name, folder, files, partial(_open_frames, name, tree, settings))
@@ -160,6 +162,13 @@ def _class_names(folder: Path) -> tuple[str, ...]:
     if not names:
         raise DataError(f"no class folders in {folder}; expected {folder.name}/CLASS/*.npz")
     return tuple(sorted(names, key=int) if all(name.isdecimal() for name in names) else names)
+
+
+def _require_no_others(folder: Path, classes: tuple[str, ...]) -> None:
+    if unknown := [name for name in _class_names(folder) if name not in classes]:
+        raise DataError(
+            f"{folder} has class folders that {TRAIN} has not: {', '.join(unknown)}; name both alike or move them out"
+        )
 
 
 def _members(folder: Path, classes: tuple[str, ...], suffix: str) -> Members:

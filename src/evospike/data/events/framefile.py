@@ -37,7 +37,9 @@ def frames_of_file(path: Path, sensor: Sensor, settings: EventSettings) -> Frame
         height, width = frames.shape[2:]
         raise DataError(f"{path} is of {width}x{height} pixels, earlier files of {sensor[1]}x{sensor[0]}; move it out")
     if len(frames) != settings.frames and settings.split != "duration":
-        raise DataError(f"{path} holds {len(frames)} frames, not {settings.frames}; set events.frames={len(frames)}")
+        raise DataError(
+            f"{path} holds {len(frames)} frames, not {settings.frames}; set data.events.frames={len(frames)}"
+        )
     size = settings.frames * math.prod(frames.shape[1:])
     require_memory(size, f"{settings.frames} frames of {path}", "lower events.frames", DataError)
     fitted = np.zeros((settings.frames, *frames.shape[1:]), dtype=np.uint8)
