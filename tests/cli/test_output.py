@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import evospike as package
-from evospike.jobs.recipe import recipe_from_plain, shipped_recipes
+from evospike.data.settings import DataSettings
+from evospike.jobs.recipe import read_recipe, recipe_from_plain, shipped_recipes
 
 FINAL_KEYS = {
     *("run", "test_accuracy", "parameters", "dense_parameters", "density"),
@@ -88,6 +91,57 @@ def test_json_is_pure_and_the_text_form_is_there(evospike, tmp_path: Path, argum
     assert text.code == 0
     assert text.out.strip()
     assert not [path for path in tmp_path.iterdir() if path.name != "cache"]
+
+
+def test_a_cache_is_built_with_the_data_settings_of_a_recipe(evospike, monkeypatch: pytest.MonkeyPatch) -> None:
+    import evospike.data.catalogue as catalogue
+
+    wanted: list[DataSettings] = []
+    for name in ("build_cache", "describe"):
+        monkeypatch.setattr(catalogue, name, lambda settings: {"nothing": wanted.append(settings)})
+    own = read_recipe("digits-events-sparse").data
+    assert own.simulator.sensor != DataSettings().simulator.sensor
+    for action in ("cache", "info"):
+        assert evospike("data", action, "--recipe", "digits-events-sparse").code == 0
+        assert wanted.pop() == own
+    more = ("--set", "data.events.split=number", "--folder", "here", "--image-size", 8)
+    evospike("data", "cache", "cifar10-events", "--recipe", "digits-events-sparse", *more)
+    events = dataclasses.replace(own.events, split="number")
+    assert wanted == [dataclasses.replace(own, source="cifar10-events", folder="here", image_size=8, events=events)]
+
+
+def test_frames_in_files_are_cached_by_their_own_number(evospike, tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for label in ("a", "b"):
+            (tmp_path / "set" / split / label).mkdir(parents=True)
+            for number in range(2):
+                frames = np.full((4, 2, 6, 6), number, np.float32)
+                np.savez(tmp_path / "set" / split / label / f"{number}.npz", frames=frames)
+    source = f"frames:{tmp_path / 'set'}"
+    assert "set data.events.frames=4" in evospike("data", "cache", source).err
+    said = evospike("data", "cache", source, "--set", "data.events.frames=4", "--json")
+    assert said.document["cache_bytes"] >= 8 * 4 * 2 * 6 * 6
+
+
+def test_settings_of_other_verbs_are_said_to_have_no_effect(evospike) -> None:
+    sets = ("--set", "search.in_flight=4", "--set", "space.cells=4", "--set", "evolution.generations=2")
+    said = evospike("evolve", "digits", *sets, "--dry-run", "--json")
+    assert said.document["verb"] == "evolve"
+    assert said.lines == [
+        "notice: search.in_flight=4 has no effect on evolve: [search] is read by search alone",
+        "notice: space.cells=4 has no effect on evolve: [space] is read by search and rank alone",
+    ]
+
+
+def test_what_is_simulated_is_said_before_any_number(evospike, recipe) -> None:
+    told = "digits-events (simulated recordings), split: stratified 80/20, fixed"
+    events = ("--data", "digits-events", "--set", "data.events.frames=2", "--set", "data.simulator.sensor=8")
+    assert f"data: {told}" in evospike("inspect", recipe, *events).out.splitlines()
+    assert evospike("inspect", recipe, *events, "--json").document["data"]["simulated"] is True
+    said = evospike("train", recipe, *events, "-o", "run", "--epochs", 1)
+    assert said.lines.index(f"notice: data: {told}") < min(k for k, line in enumerate(said.lines) if "steps" in line)
+    assert f"data: {told}" in said.out.splitlines()
+    assert f"data: {told}" in evospike("watch", "run", "--once").out.splitlines()
 
 
 def test_one_training_step_of_a_recipe(evospike) -> None:

@@ -100,6 +100,7 @@ def test_an_evolution(evolution, exported: Path) -> None:
     assert study.directions == [StudyDirection.MINIMIZE]
     assert study.user_attrs["recipe"] == "tiny"
     assert study.user_attrs["seed"] == 0
+    assert study.user_attrs["data"] == "digits, split: stratified 80/20, fixed"
     assert study.user_attrs["commit"] == run.record["commit"]
     assert study.user_attrs["note"] == NOTE
     assert json.loads(study.user_attrs["settings"]) == run.record["recipe"]

@@ -72,6 +72,20 @@ def test_an_evolution(evolution: RunFolder) -> None:
     assert {tag.split("/")[0] for tag in seen} == {"objectives", "terms", "candidates"}
 
 
+def test_every_sub_run_says_what_its_numbers_are_of(tiny, tmp_path: Path) -> None:
+    run = made.begin(tmp_path / "run", "evolve", tiny("data.source=digits-events", "data.events.frames=2"))
+    made.evolve(run)
+    made.train(run, "dense", 1)
+    write_tensorboard(run)
+    for name in ("study", "final/dense-0"):
+        reader = EventAccumulator(str(run.path / FOLDER / name))
+        reader.Reload()
+        (event,) = reader.Tensors("data/text_summary")
+        assert event.tensor_proto.string_val[0] == (
+            b"digits-events (simulated recordings), split: stratified 80/20, fixed"
+        )
+
+
 def test_a_search(searched, tmp_path: Path) -> None:
     shutil.copytree(searched[0].path, tmp_path / "copy")
     run = open_run(tmp_path / "copy")

@@ -20,6 +20,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,6 +34,7 @@ from evospike.jobs.folder import RunFolder, create_run, open_run
 from evospike.jobs.run_state import CandidateState, Progress, RunState, StudyState, TrainingState, state_of
 from evospike.jobs.watch import render, watch
 from evospike.jobs.worker_file import WORKERS, WorkerLine, WorkersFile
+from evospike.training.checkpoint import Checkpoint, save_checkpoint
 
 _spec = importlib.util.spec_from_file_location("made_runs", Path(__file__).with_name("made_runs.py"))
 assert _spec is not None
@@ -105,7 +107,10 @@ def test_an_evolution_that_was_killed(evolution) -> None:
     assert state.progress == Progress(6, 9, "scores", 1 / 0.25, 3 * 0.25)
     text = render(state, 120)
     assert "stopped; go on with: evospike resume" in text
-    assert "6 of 9 scores, 4.0 scores a second, about 1 s left" in text
+    assert "] 6 of 9 scores" in text
+    assert not [word for word in ("a second", "left") if word in text], "nothing goes on, so nothing has a rate"
+    with RunLock(run.path):
+        assert "6 of 9 scores, 4.0 scores a second, about 1 s left" in render(state_of(run), 120)
     assert "generation 2 of 2: 2 of 4 scored, 0 failed, 2 pending" in text
 
 
@@ -451,7 +456,52 @@ def test_an_evolution_says_what_follows(evolution) -> None:
     run = evolution(3, "final.seeds=3")
     with RunLock(run.path):
         lines = render(state_of(run), 100).splitlines()
-    assert lines[3] == "then 6 trainings of 2 epochs"
+    assert lines[4] == "then 6 trainings of 2 epochs"
+
+
+def test_one_is_not_called_many(evolution) -> None:
+    run = evolution(3, "training.epochs=1", "final.arms=['dense']")
+    with RunLock(run.path):
+        assert "then 1 training of 1 epoch" in render(state_of(run), 100).splitlines()
+
+
+def test_candidates_that_are_not_all_say_so(evolution) -> None:
+    few = evolution(3)
+    assert not any("the last" in line for line in render(state_of(few), 100).splitlines())
+    made.evolve(few, 4)
+    lines = render(state_of(few), 100).splitlines()
+    assert len([line for line in lines[lines.index("the last 5 of 7:") + 1 :] if ", candidate " in line]) == 5
+
+
+def test_every_look_says_what_the_numbers_are_of(tiny, tmp_path: Path, trained) -> None:
+    filmed = tiny("data.source=digits-events", "data.events.frames=2")
+    for verb in ("search", "train"):
+        run = create_run(verb, filmed, str(tmp_path / verb))
+        told = "data: digits-events (simulated recordings), split: stratified 80/20, fixed"
+        assert render(state_of(run), 200).splitlines()[2] == told
+        json.dumps(dataclasses.asdict(state_of(run)))
+    run.write("result.json", {"digest": "0" * 32, "data": {"name": "mine", "split": "as I cut it", "simulated": True}})
+    assert state_of(run).data == {"name": "mine", "split": "as I cut it", "simulated": True}
+    assert "data: mine (simulated recordings), split: as I cut it" in render(state_of(run), 200).splitlines()
+    run.write("result.json", {"digest": "0" * 32, "data": ["mine"]})
+    assert state_of(run).data["name"] == "digits-events"
+    own = create_run("train", tiny("data.source=imagefolder:mine"), str(tmp_path / "own"))
+    assert "data: imagefolder:mine" in render(state_of(own), 200).splitlines()
+    assert "data: digits, split: stratified 80/20, fixed" in render(state_of(trained[0]), 200).splitlines()
+
+
+def test_a_stopped_training_of_several_processes_goes_on_under_torchrun(tiny, tmp_path: Path) -> None:
+    run = made.begin(tmp_path / "run", "train", tiny("final.arms=['dense']"))
+    made.train(run, "dense", 1)
+    assert f"stopped; go on with: evospike resume {run.path}" in render(state_of(run), 200)
+    record = {"step": 20, "history": [made.epoch(0)], "seconds": 0.0, "processes": [2]}
+    tensors = {"w": torch.zeros(2)}
+    save_checkpoint(run.final_path("dense", 0), 20, Checkpoint(tensors, tensors, record))
+    state = state_of(run)
+    assert state.trainings[0].processes == (2,)
+    assert f"stopped; go on under torchrun with: evospike resume {run.path}" in render(state, 200)
+    save_checkpoint(run.final_path("dense", 0), 30, Checkpoint(tensors, tensors, {**record, "processes": "2"}))
+    assert "is '2'; the file was altered, train it again" in state_of(run).problems[0]
 
 
 def test_a_run_that_stopped_is_waited_for_and_that_is_said(evolution, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -605,6 +655,7 @@ def _made_state() -> RunState:
         trainings=(),
         result=None,
         problems=(),
+        data={"name": "digits", "split": "", "simulated": False},
     )
 
 

@@ -23,7 +23,7 @@ from evospike.report.paper import write as paper
 from evospike.report.paper.evaluation import robustness_figure
 from evospike.report.paper.figures import accuracy_figure, arm_looks, layers_figure
 from evospike.report.paper.study_tables import rank_tables, search_tables
-from evospike.report.paper.style import COLOURS, looks, paper_style, plain_text
+from evospike.report.paper.style import COLOURS, NOTE_CHARACTERS, looks, paper_style, plain_text
 from evospike.report.paper.tables import Column, Table, tables_markdown, tables_tex
 from evospike.report.paper.text import MISSING, count_unit, latex, markdown, one_line
 from evospike.report.paper.training_tables import training_tables
@@ -504,6 +504,30 @@ def test_every_energy_stands_beside_its_model_and_its_unit(evaluated):
     titles = texts(folder / "energy.svg")
     assert [title for title in titles if title.endswith(" model")] == [f"{m.replace('_', ' ')} model" for m in MODELS]
     assert sum(title.startswith("energy per sample (") for title in titles) == len(MODELS)
+
+
+@pytest.mark.parametrize("maker", ["make_evaluated", "make_search", "make_ranking"])
+def test_every_figure_and_every_caption_says_that_its_data_is_simulated(request, monkeypatch, maker):
+    monkeypatch.setattr(paper, "KINDS", ("svg",))
+    events = ['data.source="digits-events"', "data.events.frames=4", "model.steps=4"]
+    folder = write(request.getfixturevalue(maker)(overrides=events))
+    figures = list(folder.glob("*.svg"))
+    assert figures
+    for path in figures:
+        assert "data: digits-events, simulated recordings" in texts(path), path.name
+    captions = re.findall(r"^\*\*(.*)\*\*$", (folder / "tables.md").read_text(), re.MULTILINE)
+    assert len(captions) >= {"make_evaluated": 5, "make_search": 2, "make_ranking": 1}[maker]
+    for caption in captions:
+        assert "digits-events, simulated recordings" in caption
+
+
+def test_a_long_name_of_the_data_is_cut_to_the_width_of_a_figure(make_run, monkeypatch):
+    monkeypatch.setattr(paper, "KINDS", ("svg",))
+    folder = write(make_run(overrides=[f"data.source=imagefolder:{'deep/' * 40}"]))
+    for path in folder.glob("*.svg"):
+        (note,) = [text for text in texts(path) if text.startswith("data: imagefolder:deep/")]
+        assert note.endswith("…")
+        assert len(note) <= 7.0 * NOTE_CHARACTERS
 
 
 def test_an_evaluation_of_other_weights_is_left_out_and_said(make_evaluated):

@@ -65,6 +65,25 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+class _NotOfTrain(argparse.Action):
+    """An option that a person may look for in `train`."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        parser.error(
+            f"{option} says where candidates are scored, of which 'train' has none; it goes with evolve, search, rank, "
+            "resume and replay"
+        )
+
+
+def _path(text: str) -> str:
+    """The name of a file or folder. Raises: ArgumentTypeError for none."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the name is empty; give one, or leave the option out")
+    return text
+
+
 def _job(commands: Any, name: str, about: str, default: str = "digits") -> None:
     job = commands.add_parser(name, help=about, description=about)
     job.add_argument("recipe", nargs="?", default=default, help=f"a shipped recipe or a TOML file (default: {default})")
@@ -76,7 +95,10 @@ def _job(commands: Any, name: str, about: str, default: str = "digits") -> None:
             help="networks of the final comparison: genetic,sparse,dense,static,one-shot,random,analytic,low-rank,svd",
         )
         _model(job)
-    if name != "train":
+    if name == "train":
+        for flag in ("--executor", "--ray-address"):
+            job.add_argument(flag, nargs="?", action=_NotOfTrain, help=argparse.SUPPRESS)
+    else:
         _executor(job)
     job.add_argument("--dry-run", action="store_true", help="print the plan with estimates and stop")
     _tensorboard(job)
@@ -85,7 +107,7 @@ def _job(commands: Any, name: str, about: str, default: str = "digits") -> None:
 
 
 def _output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-o", "--output", metavar="RUN", help="run folder (default: runs/NAME-time)")
+    parser.add_argument("-o", "--output", type=_path, metavar="RUN", help="run folder (default: runs/NAME-time)")
 
 
 def _model(parser: argparse.ArgumentParser) -> None:
@@ -114,14 +136,18 @@ def _tensorboard(parser: argparse.ArgumentParser) -> None:
 def _settings(parser: argparse.ArgumentParser, seeds: str = "final") -> None:
     for flag, (section, field, kind, about) in FLAGS.items():
         place = f"{seeds if flag == '--seeds' else section}.{field}"
-        parser.add_argument(flag, dest=f"flag.{place}", type=kind, metavar=field.upper(), help=about)
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="SECTION.FIELD=VALUE",
-        help="set any field of the recipe; repeatable",
-    )
+        _flag(parser, flag, place, kind, about)
+    _set(parser, "SECTION.FIELD=VALUE", "set any field of the recipe; repeatable")
+
+
+def _flag(parser: argparse.ArgumentParser, flag: str, place: str, kind: Any, about: str) -> None:
+    """A flag for a field. place: section.field."""
+    field = place.rpartition(".")[2]
+    parser.add_argument(flag, dest=f"flag.{place}", type=kind, metavar=field.upper(), help=about)
+
+
+def _set(parser: argparse.ArgumentParser, form: str, about: str) -> None:
+    parser.add_argument("--set", action="append", default=[], metavar=form, help=about)
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
@@ -176,11 +202,15 @@ def _report(commands: Any) -> None:
     report.add_argument(
         "-o",
         "--output",
+        type=_path,
         metavar="FILE",
         help="page to write (default: RUN/report.html, or a new report-comparison.html)",
     )
     report.add_argument(
-        "--figures", metavar="DIR", help="write PDF and SVG figures and LaTeX and Markdown tables there instead"
+        "--figures",
+        type=_path,
+        metavar="DIR",
+        help="write PDF and SVG figures and LaTeX and Markdown tables there instead",
     )
     _common(report)
 
@@ -217,9 +247,13 @@ def _data(commands: Any) -> None:
     about = "data sets: what is there, what is in one, decode one into the cache"
     data = commands.add_parser("data", help=about, description=about)
     data.add_argument("action", help="list, info or cache")
-    data.add_argument("source", nargs="?", help=SOURCES)
-    data.add_argument("--folder", default="", help="folder of local copies (default: $EVOSPIKE_DATA)")
-    data.add_argument("--image-size", type=int, default=0, help="side in pixels to resize to")
+    data.add_argument("flag.data.source", nargs="?", metavar="source", help=f"{SOURCES} (default: the recipe's)")
+    data.add_argument(
+        "--recipe", metavar="RECIPE", help="a shipped recipe or a TOML file, whose data settings are taken"
+    )
+    _flag(data, "--folder", "data.folder", str, "folder of local copies (default: $EVOSPIKE_DATA)")
+    _flag(data, "--image-size", "data.image_size", int, "side in pixels to resize to")
+    _set(data, "data.FIELD=VALUE", "set any field of data, as data.events.frames=4; repeatable")
     _common(data)
 
 
@@ -230,7 +264,11 @@ def _bench(commands: Any) -> None:
     bench.add_argument("--list", action="store_true", help="name the cases and stop")
     bench.add_argument("--quick", action="store_true", help="small sizes and few turns, for a look in three minutes")
     bench.add_argument(
-        "-o", "--output", metavar="FILE", help="document to write (default: bench-TIME.json in this folder)"
+        "-o",
+        "--output",
+        type=_path,
+        metavar="FILE",
+        help="document to write (default: bench-TIME.json in this folder)",
     )
     bench.add_argument("--force", action="store_true", help="replace the document if it is there")
     bench.add_argument(

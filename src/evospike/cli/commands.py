@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evospike.cli.arguments import check_action, flags_given, names_in
 from evospike.core.errors import EvospikeError, SettingsError
 from evospike.core.launch import Launch
-from evospike.core.settings import merge, parse_override
-from evospike.core.text import harmless
+from evospike.core.progress import tell
+from evospike.core.settings import Settings, merge, parse_override, read_settings
+from evospike.core.text import harmless, shortened
+from evospike.data.settings import DataSettings
 from evospike.jobs.recipe import Recipe, read_recipe, recipe_from_plain, shipped_recipes
 
 if TYPE_CHECKING:
@@ -21,10 +23,20 @@ if TYPE_CHECKING:
 
 Printed = tuple[dict[str, Any], str]
 
+READ_BY: Mapping[str, tuple[str, ...]] = {
+    "evolution": ("evolve",),
+    "search": ("search",),
+    "rank": ("rank",),
+    **dict.fromkeys(("space", "scoring", "dissimilarity"), ("search", "rank")),
+    "final": ("evolve", "train"),
+}
+"""Sections of a recipe that some verbs alone read."""
+
 
 def run_job(arguments: Namespace) -> Printed:
     """evolve, train, search and rank: a new run from its record to its result."""
     recipe = _recipe(arguments)
+    _tell_what_is_not_read(arguments)
     if arguments.dry_run:
         from evospike.jobs.inspection import dry_run
 
@@ -33,6 +45,17 @@ def run_job(arguments: Namespace) -> Printed:
     from evospike.jobs.folder import create_run
 
     return _conducted(create_run(arguments.command, recipe, arguments.output), recipe, arguments)
+
+
+def _tell_what_is_not_read(arguments: Namespace) -> None:
+    """Notices of what `--set` changes in sections of other verbs. Refused it is not: recipes hold those sections too,
+    and are checked as a whole."""
+    for text in arguments.set:
+        section = next(iter(parse_override(text)))
+        verbs = READ_BY.get(section, (arguments.command,))
+        if arguments.command not in verbs:
+            alone = f"[{section}] is read by {' and '.join(verbs)} alone"
+            tell(f"{shortened(text)} has no effect on {arguments.command}: {alone}")
 
 
 def replay(arguments: Namespace) -> Printed:
@@ -101,16 +124,17 @@ def _own_recipe(run: RunFolder, arguments: Namespace, what: str) -> Recipe:
 def inspect(arguments: Namespace) -> Printed:
     """inspect: what a network is made of."""
     from evospike.jobs.inspection import inspect_recipe
+    from evospike.jobs.results import data_line
 
     document = inspect_recipe(_recipe_or_run(arguments))
-    head = {key: value for key, value in document.items() if key != "layers"}
+    head = {key: value for key, value in document.items() if key not in ("data", "layers")}
     rows = [
         f"{row['name']:<28} {row['op']:<8} {row['encoding']:<12} {row['parameters']:>12,} {row['macs_per_step']:>16,}"
         + ("" if row["density"] in (None, 1) else f" {row['density']:>8.2%}")
         for row in document["layers"]
     ]
     title = f"{'layer':<28} {'op':<8} {'encoding':<12} {'parameters':>12} {'MACs per step':>16} {'density':>8}"
-    return document, "\n".join([_lines(head), "", title, *rows])
+    return document, "\n".join([_lines(head), data_line(document), "", title, *rows])
 
 
 def evaluate(arguments: Namespace) -> Printed:
@@ -192,18 +216,26 @@ def recipes(arguments: Namespace) -> Printed:
 
 def data(arguments: Namespace) -> Printed:
     """data: list, info, cache."""
-    from evospike.data.catalogue import build_cache, describe, list_sources
-    from evospike.data.settings import DataSettings
-
     action = check_action(arguments.action, ["list", "info", "cache"])
+    recorded = {} if arguments.recipe is None else {"data": read_recipe(arguments.recipe).to_plain()["data"]}
+    values = _overlaid(recorded, arguments)
+    settings = read_settings(_DataAlone, values).data
+    from evospike.data.catalogue import build_cache, describe, list_sources
+
     if action == "list":
-        sources = list_sources(arguments.folder)
+        sources = list_sources(settings.folder)
         return {"sources": sources}, "\n".join(_lines(row, " ") for row in sources)
-    if arguments.source is None:
+    if "source" not in values.get("data", {}):
         raise SettingsError(f"data {action} needs a data set, as in: evospike data {action} digits")
-    settings = DataSettings(source=arguments.source, folder=arguments.folder, image_size=arguments.image_size)
     document = describe(settings) if action == "info" else build_cache(settings)
     return document, _lines(document)
+
+
+@dataclass(frozen=True)
+class _DataAlone(Settings):
+    """A recipe of which nothing but the data is set."""
+
+    data: DataSettings = field(default_factory=DataSettings)
 
 
 def bench(arguments: Namespace) -> Printed:

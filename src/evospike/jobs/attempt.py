@@ -75,7 +75,8 @@ def attempt(recipe: Recipe, images: int = 2) -> dict[str, Any]:
 
 
 def stand_in_workshop(recipe: Recipe, samples: int) -> Workshop:
-    """A recipe on random images or recordings of its size, not augmented, in the place of its data."""
+    """A recipe on random images or recordings of its size, not augmented and none for validation, in the place of its
+    data."""
     spec, frames = spec_of(recipe), recipe.data.events.frames if recipe.data.records_events else 0
     shape = (samples, frames, *spec.input_shape) if frames else (samples, *spec.input_shape)
     most, generator = 4 if frames else 256, torch_stream(recipe.run.seed, "attempt")
@@ -84,7 +85,8 @@ def stand_in_workshop(recipe: Recipe, samples: int) -> Workshop:
     channels, names = spec.input_shape[0], tuple(str(i) for i in range(spec.classes))
     mean, std = ((0.0,) * channels, (1 / 255,) * channels) if frames else ((0.5,) * channels, (0.25,) * channels)
     task = Task("random samples", names, spec.input_shape, mean, std, stand_in, stand_in, frames=frames)
-    recipe = replace(recipe, data=replace(recipe.data, augment=AugmentSettings(kind="none")))
+    data = replace(recipe.data, augment=AugmentSettings(kind="none"))
+    recipe = replace(recipe, data=data, training=replace(recipe.training, keep="last"))
     return Workshop(recipe, make_plan(recipe, task, evolves=False), task)
 
 

@@ -34,7 +34,7 @@ from evospike.jobs.pool import TOGETHER, check_executor, pool
 from evospike.jobs.ranking import rank
 from evospike.jobs.recipe import Recipe
 from evospike.jobs.replay import comparison
-from evospike.jobs.results import data_facts, identity, summarise
+from evospike.jobs.results import data_facts, data_line, identity, summarise
 from evospike.jobs.scoring import images_at_once
 from evospike.jobs.searching import check_search, failed_fact, search
 from evospike.jobs.spaces import estimate
@@ -95,6 +95,8 @@ def conduct(
                 check_search(shop)
             stop.check()
             begun()
+            if shop.task.simulated and not quiet:
+                tell(data_line({"data": data_facts(shop.task)}))  # before any number that a bar shows
             if ranks.size > 1:
                 document = _train(lead(shop, run, ranks), run, stop, quiet, ranks)
             else:

@@ -28,6 +28,7 @@ from evospike.jobs.records import (
     read_study,
     study_paths,
 )
+from evospike.jobs.results import data_in_words, told_data
 from evospike.search.space import Space
 
 if TYPE_CHECKING:
@@ -121,6 +122,7 @@ def _describe(study: Study, run: RunFolder, record: StudyRecord, objectives: Seq
     facts = {
         "verb": run.verb,
         "recipe": run.recipe.name,
+        "data": data_in_words(told_data(run.recipe, None)),
         "settings": json.dumps(run.recipe.to_plain()),
         "seed": run.recipe.run.seed,
         "commit": run.record.get("commit", ""),

@@ -16,9 +16,11 @@ from evospike.jobs.plan import (
     estimated_seconds,
     resolve_device,
     synapse_quotas,
+    tell_of_fed,
     training_count,
 )
 from evospike.jobs.recipe import Recipe
+from evospike.jobs.results import told_data
 from evospike.jobs.spaces import estimate
 from evospike.models.counts import count_layers, macs_per_step, neuron_units
 from evospike.models.spec import NetworkSpec
@@ -43,6 +45,7 @@ def inspect_recipe(recipe: Recipe) -> dict[str, Any]:
     """
     spec = spec_of(recipe)
     quotas = synapse_quotas(recipe, spec)
+    tell_of_fed(recipe, quotas)
     densities = {name: quota.count / quota.weights for name, quota in quotas.items()}
     prunable = sum(quota.weights for quota in quotas.values())
     macs = {count.name: count.macs for count in count_layers(spec) if count.macs}
@@ -68,6 +71,7 @@ def inspect_recipe(recipe: Recipe) -> dict[str, Any]:
     dense = sum(count.parameters for count in count_layers(spec))
     return {
         "name": recipe.name,
+        "data": told_data(recipe, None),
         "network": spec.name,
         "digest": spec.digest(),
         "input_shape": list(spec.input_shape),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from evospike.core.errors import RunError
+from evospike.core.text import shown
 from evospike.evolution.fitness import fitness, loss_spread, term, term_weights
 from evospike.evolution.recorded import RecordedCandidate, read_recorded, told_sizes
 from evospike.evolution.records import Genotype, Score
@@ -83,10 +84,12 @@ class StudyRecord:
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """A final training. epochs: records of the finished ones (see `training.history`); result: None before its end."""
+    """A final training. epochs: records of the finished ones (see `training.history`); result: None before its end.
+    processes: how many trained it together, each number that occurred."""
 
     epochs: tuple[Mapping[str, float], ...]
     result: Mapping[str, Any] | None
+    processes: tuple[int, ...] = (1,)
 
 
 def created(run: RunFolder) -> datetime:
@@ -173,10 +176,12 @@ def read_training(run: RunFolder, arm: str, repeat: int) -> TrainingRecord:
     folder = run.final_path(arm, repeat)
     result = read_record(folder / "result.json") if (folder / "result.json").is_file() else None
     record = saved_record(folder) if result is None else result
-    history = (record or {}).get("history", [])
+    history, processes = (record or {}).get("history", []), (record or {}).get("processes", [1])
     if not isinstance(history, list) or not all(map(_is_epoch, history)):
         raise RunError(f"the history in {folder} has an unexpected form; the file was altered, train it again")
-    return TrainingRecord(tuple(history), result)
+    if not isinstance(processes, list) or not all(type(one) is int for one in processes):
+        raise RunError(f"'processes' in {folder} is {shown(processes)}; the file was altered, train it again")
+    return TrainingRecord(tuple(history), result, tuple(processes))
 
 
 def _is_epoch(value: object) -> bool:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from evospike.core.files import digest_json
 from evospike.core.statistics import deviation, half_interval, significant
+from evospike.data.known import KNOWN
+from evospike.data.settings import SIMULATED
 from evospike.evolution.failures import failures_in_words
 from evospike.jobs.folder import RunFolder, reading
 from evospike.jobs.recipe import Recipe
@@ -110,6 +112,19 @@ def data_facts(task: Task) -> dict[str, Any]:
     return {"name": task.name, "split": task.split, "simulated": task.simulated, "notes": list(task.notes)}
 
 
+def told_data(recipe: Recipe, result: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Name, split and whether simulated, of the data of a run: as its result says where there is one that does, else
+    as is known of the source; the split is empty where the data alone can tell."""
+    told = (result or {}).get("data") or {}
+    source = recipe.data.source
+    known = KNOWN.get(source)
+    return {
+        "name": str(told.get("name", source)),
+        "split": str(told.get("split", known.split if known else "")),
+        "simulated": bool(told.get("simulated", source in SIMULATED)),
+    }
+
+
 def identity(differences: Sequence[object], processes: Sequence[int] = (1,)) -> dict[str, Any]:
     """Whether all of a run was computed on machines of one kind, each training by one process, and what was different
     between machines where it was not."""
@@ -147,10 +162,13 @@ def replay_line(document: Mapping[str, Any]) -> str:
 def data_line(document: Mapping[str, Any]) -> str:
     """What a result was measured on, as a line of text; empty for a document that does not say."""
     facts = document.get("data")
-    if facts is None:
-        return ""
+    return "" if facts is None else f"data: {data_in_words(facts)}"
+
+
+def data_in_words(facts: Mapping[str, Any]) -> str:
+    """A data set with its split, where that is known, and whether it is simulated. facts: as of `told_data`."""
     simulated = " (simulated recordings)" if facts["simulated"] else ""
-    return f"data: {facts['name']}{simulated}, split: {facts['split']}"
+    return f"{facts['name']}{simulated}" + (f", split: {facts['split']}" if facts["split"] else "")
 
 
 def describe(document: Mapping[str, Any]) -> str:
@@ -184,7 +202,7 @@ def _search(document: Mapping[str, Any]) -> str:
     if len(seeds) < 2:
         return (
             f"score {document['score']:.6g}, {document['parameters']:,} parameters, {document['operations']:,} "
-            f"operations, {_scored(document)}, {per_second} scores a second"
+            f"operations, {_scored(document)}, {per_second} scores a second{_trained_at(document)}"
         )
     mean_score = f"{document['score']:.6g} ± {document['interval']:.3g}"
     lines = [f"\n{'seed':<4} {'score':>20} {'parameters':>12} {'operations':>16}  scored"]
@@ -193,7 +211,14 @@ def _search(document: Mapping[str, Any]) -> str:
         shown = "; the cells above" if seed["seed"] == document["winner_seed"] else ""
         lines.append(f"{row}  {_scored(seed)}{shown}")
     lines.append(f"mean {mean_score:>20} {document['parameters']:>12,.0f} {document['operations']:>16,.0f}")
-    return "\n".join([*lines, f"{per_second} scores a second; the mean with half its 95 % interval over seeds"])
+    tail = f"{per_second} scores a second; the mean with half its 95 % interval over seeds{_trained_at(document)}"
+    return "\n".join([*lines, tail])
+
+
+def _trained_at(document: Mapping[str, Any]) -> str:
+    """The density of candidates that were sparse when they were trained."""
+    density = document.get("density", 1.0)
+    return f"; trained with {density:.3g} of the synapses" if density < 1 else ""
 
 
 def _scored(found: Mapping[str, Any]) -> str:

@@ -34,6 +34,7 @@ from evospike.jobs.records import (
     study_count,
     study_paths,
 )
+from evospike.jobs.results import told_data
 from evospike.jobs.worker_file import WORKERS, WorkerLine, read_workers
 
 Phase = Literal[
@@ -107,7 +108,8 @@ class StudyState:
 class TrainingState:
     """One final training. share: of its steps; epoch: how many are finished; loss, validation_accuracy: after the last.
 
-    seconds: mean of an epoch, None before the first is finished.
+    seconds: mean of an epoch, None before the first is finished. processes: how many trained it together, each number
+    that occurred up to the last checkpoint.
     """
 
     arm: str
@@ -120,6 +122,7 @@ class TrainingState:
     validation_accuracy: float | None
     test_accuracy: float | None
     seconds: float | None
+    processes: tuple[int, ...] = (1,)
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,8 @@ class RunState:
 
     doing: what each worker process does, while their driver is alive; nothing where the driver does it all itself.
     result: the headline numbers of a finished run. problems: what could not be read. in_flight: of a steady state, how
-    many candidates are in flight at most; 0 for a run by generations.
+    many candidates are in flight at most; 0 for a run by generations. data: `name` of the data set, `split` in words
+    (empty where it is not known yet) and whether it is `simulated`.
     """
 
     path: str
@@ -143,6 +147,7 @@ class RunState:
     trainings: tuple[TrainingState, ...]
     result: dict[str, Any] | None
     problems: tuple[str, ...]
+    data: Mapping[str, Any]
     in_flight: int = 0
 
 
@@ -182,6 +187,7 @@ class _Reader:
             studies=studies,
             trainings=trainings,
             result=None if result is None else self._try(lambda: _headline(result), None),
+            data=self._try(lambda: told_data(recipe, result), told_data(recipe, None)),
             problems=tuple(dict.fromkeys(self._problems)),
             in_flight=in_flight_of(run),
         )
@@ -267,6 +273,7 @@ class _Reader:
             validation_accuracy=last.get("validation_accuracy"),
             test_accuracy=_number((result or {}).get("test_accuracy")),
             seconds=fmean(epoch["seconds"] for epoch in epochs) if epochs else None,
+            processes=record.processes,
         )
 
     def _stage(self, folder: Path, share: float, alive: bool) -> Literal["waiting", "training", "stopped"]:

@@ -29,6 +29,7 @@ from evospike.jobs.records import (
     read_studies,
     read_training,
 )
+from evospike.jobs.results import data_in_words, told_data
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -118,6 +119,7 @@ class _Mirror:
     def __init__(self, run: RunFolder) -> None:
         self._run, self._make = run, _summary_writer()
         self._began = created(run).timestamp()
+        self._data = data_in_words(told_data(run.recipe, None))
         self._writers: dict[str, SummaryWriter] = {}
         self._written: dict[str, int] = {}
 
@@ -141,6 +143,7 @@ class _Mirror:
             folder = self._run.path / FOLDER / name
             _remove_events(folder)
             self._writers[name] = self._make(str(folder))
+            self._writers[name].add_text("data", self._data, 0, self._began)
         return self._writers[name]
 
     def _write(self, writer: SummaryWriter, point: Point) -> None:

@@ -15,6 +15,7 @@ from evospike.core.errors import Interrupted, RunError
 from evospike.core.settings import require
 from evospike.evolution.failures import failures_in_words
 from evospike.jobs.folder import open_run
+from evospike.jobs.results import data_in_words
 from evospike.jobs.run_state import CandidateState, Progress, RunState, StudyState, TrainingState, state_of
 from evospike.jobs.worker_file import WorkerLine
 
@@ -70,15 +71,17 @@ def render(state: RunState, width: int = 100, *, brief: bool = False, follows: b
 
 
 def _head_lines(state: RunState, width: int, *, follows: bool) -> list[str]:
-    lines = [f"evospike {state.verb} {state.recipe}: {state.path}", _phase_line(state)]
+    data = f"data: {data_in_words(state.data)}"  # before any number, so that no window shows one without it
+    lines = [f"evospike {state.verb} {state.recipe}: {state.path}", _phase_line(state), data]
     if follows and state.phase in ("stopped", "not started"):
         lines.append("waiting for it to go on; Ctrl-C ends this")
     if state.in_flight:
         lines.append(_steady_line(state))
     if state.progress is not None:
-        lines.append(_progress_line(state.progress, width))
+        lines.append(_progress_line(state.progress, width, stopped=state.phase == "stopped"))
     if state.phase == "evolving" and state.trainings:
-        lines.append(f"then {_plural(len(state.trainings), 'training')} of {state.trainings[0].epochs} epochs")
+        epochs = _plural(state.trainings[0].epochs, "epoch")
+        lines.append(f"then {_plural(len(state.trainings), 'training')} of {epochs}")
     if state.result is not None:
         lines += [f"{name.replace('_', ' ')}: {_number(name, value)}" for name, value in state.result.items()]
     lines += [f"problem: {problem}" for problem in state.problems]
@@ -137,7 +140,8 @@ def _phase_line(state: RunState) -> str:
         return "damaged: its result cannot be read"
     if holder is None or holder.state == "stale":
         gone = f" (process {holder.pid} is gone)" if holder is not None else ""
-        return f"{state.phase}{gone}; go on with: evospike resume {state.path}"
+        shared = any(max(one.processes, default=1) > 1 for one in state.trainings)
+        return f"{state.phase}{gone}; go on{' under torchrun' if shared else ''} with: evospike resume {state.path}"
     asked = ", which this host cannot ask" if holder.state == "elsewhere" else ""
     workers = _plural(state.workers, "worker")
     return f"{state.phase}: process {holder.pid} on {holder.host}{asked}, since {holder.since}, {workers}"
@@ -148,10 +152,10 @@ def _steady_line(state: RunState) -> str:
     return f"steady state, at most {state.in_flight} in flight; candidates are numbered as they were told{workers}"
 
 
-def _progress_line(progress: Progress, width: int) -> str:
-    """Behind a bar of what is left of the width; without one where little is."""
+def _progress_line(progress: Progress, width: int, *, stopped: bool) -> str:
+    """Behind a bar of what is left of the width; without one where little is. A run that was stopped has no rate."""
     text = f"{progress.done:g} of {progress.total} {progress.unit}"
-    if progress.rate is not None and progress.seconds_left is not None:
+    if not stopped and progress.rate is not None and progress.seconds_left is not None:
         text += f", {_rate(progress.rate, progress.unit)}, about {_duration(progress.seconds_left)} left"
     cells = min(WIDEST_BAR, width - len(text) - len("[] "))
     if cells < NARROWEST_BAR:
@@ -177,6 +181,8 @@ def _study_lines(study: StudyState, *, named: bool, latest: bool) -> list[str]:
         lines.append(f"best {study.measure} so far: {study.best:.5g}")
     if study.failures:
         lines.append(f"not usable so far: {failures_in_words(study.failures)}")
+    if latest and study.done > len(study.latest):
+        lines.append(f"the last {len(study.latest)} of {study.done}:")
     return lines + [_candidate_line(candidate) for candidate in study.latest if latest]
 
 

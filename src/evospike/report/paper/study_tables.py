@@ -42,7 +42,7 @@ def found_table(facts: SearchFacts, result: Mapping[str, Any]) -> Table:
         Column("Param.", sizes),
         Column("Operations", operations),
     )
-    return Table("search", "What the search found.", columns, (note,))
+    return Table("search", f"What the search found on {data_name(facts)}.", columns, (note,))
 
 
 def architectures_table(facts: SearchFacts, candidates: Sequence[Candidate]) -> Table:

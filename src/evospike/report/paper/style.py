@@ -35,6 +35,10 @@ TEXT, MUTED, GRID, BAD, WINNER = "#1b2430", "#55606e", "#e6eaef", "#c23b00", "#d
 CHARACTERS_PER_INCH, CHARACTERS_OF_HANDLE = 17, 6
 """About how wide text is, and what stands before each name of a legend."""
 
+NOTE: Mapping[str, Any] = {"fontsize": 6, "color": MUTED}
+NOTE_CHARACTERS = 20
+"""How a note looks, and about how many of its characters an inch holds."""
+
 MARKERS = ("o", "s", "D", "^", "p")
 
 DASHES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (6, 1.5)))
@@ -131,6 +135,11 @@ def legend_above(figure: Figure, handles: Sequence[Artist], names: Sequence[str]
     widths = [len(name) + CHARACTERS_OF_HANDLE for name in names]
     columns = len(names) if sum(widths) <= room else max(int(room // max(widths)), 1)
     figure.legend(handles, names, loc="outside upper center", ncols=columns)
+
+
+def note_below(figure: Figure, text: str) -> None:
+    """A small line at the lower left of a figure, below all axes."""
+    figure.supxlabel(plain_text(text, int(figure.get_figwidth() * NOTE_CHARACTERS)), x=0.01, ha="left", **NOTE)
 
 
 def whole_numbers(axes: Axes) -> None:

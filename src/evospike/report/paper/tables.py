@@ -10,8 +10,11 @@ from evospike.report.paper.text import count_text, count_unit, latex, markdown
 
 Cell = str | None
 
-_WIDE = 6
-"""Tables of more columns span both columns of a page."""
+_NARROW = 229
+"""Points that a column of a page has (article, 10 pt, two columns); wider tables span both."""
+
+_POINTS_A_CHARACTER, _POINTS_A_COLUMN = 5, 12
+"""Of a table in 10 pt, on average; the second is the space around a column."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,12 @@ class Table:
     @property
     def rows(self) -> list[tuple[Cell, ...]]:
         return list(zip(*(column.cells for column in self.columns), strict=True))
+
+    @property
+    def points(self) -> int:
+        """How wide it is in print, about."""
+        widest = (max(len(cell or "") for cell in (column.head, *column.cells)) for column in self.columns)
+        return sum(_POINTS_A_CHARACTER * characters + _POINTS_A_COLUMN for characters in widest)
 
 
 def tables_tex(tables: Iterable[Table]) -> str:
@@ -65,7 +74,7 @@ def data_name(facts: RunFacts) -> str:
 
 
 def _latex_table(table: Table) -> str:
-    kind = "table*" if len(table.columns) > _WIDE else "table"
+    kind = "table*" if table.points > _NARROW else "table"
     align = "".join("l" if column.words else "r" for column in table.columns)
     rows = [[column.head for column in table.columns], *table.rows]
     head, *body = (" & ".join(map(latex, row)) + r" \\" for row in rows)

@@ -24,7 +24,7 @@ def training_tables(facts: TrainingFacts) -> list[Table]:
         if facts.sparse:
             found.append(density_table(facts))
     if facts.evaluation is not None:
-        found += evaluation_tables(facts.evaluation)
+        found += evaluation_tables(facts.evaluation, data_name(facts))
     return found
 
 
@@ -68,18 +68,18 @@ def density_table(facts: TrainingFacts) -> Table:
     return Table("density", f"Sparse networks on {data_name(facts)}.", columns, notes)
 
 
-def evaluation_tables(evaluation: Evaluation) -> list[Table]:
-    """What the networks cost and how they hold up."""
-    found = [costs_table(evaluation.arms)]
+def evaluation_tables(evaluation: Evaluation, data: str) -> list[Table]:
+    """What the networks cost and how they hold up. data: what they were measured on, for the captions."""
+    found = [costs_table(evaluation.arms, data)]
     if evaluation.models:
-        found.append(energy_table(evaluation))
-    found.append(layers_table(evaluation.arms[0]))
+        found.append(energy_table(evaluation, data))
+    found.append(layers_table(evaluation.arms[0], data))
     if any(arm.robustness for arm in evaluation.arms):
-        found.append(robustness_table(evaluation.arms))
+        found.append(robustness_table(evaluation.arms, data))
     return found
 
 
-def costs_table(arms: Sequence[EvaluatedArm]) -> Table:
+def costs_table(arms: Sequence[EvaluatedArm], data: str) -> Table:
     """Spikes and operations of a sample."""
     columns = (
         words("Method", [arm.name for arm in arms]),
@@ -100,10 +100,10 @@ def costs_table(arms: Sequence[EvaluatedArm]) -> Table:
         "that read spikes. MAC: effective multiply-accumulates of all others; those on whole numbers are accumulates "
         "to the energy models.",
     )
-    return Table("costs", "Activity and operations of a sample.", columns, notes)
+    return Table("costs", f"Activity and operations of a sample of {data}.", columns, notes)
 
 
-def energy_table(evaluation: Evaluation) -> Table:
+def energy_table(evaluation: Evaluation, data: str) -> Table:
     """Energy of a sample under every model, against the dense network, and the rate at which it breaks even."""
     rows = [
         (arm, energy)
@@ -128,10 +128,10 @@ def energy_table(evaluation: Evaluation) -> Table:
         *(f"{model_title(model)}: {energy.assumptions}. Source: {energy.source}." for model, energy in known.items()),
         *(f"Break-even by {model_title(model)}: {text}." for model, text in even.items()),
     )
-    return Table("energy", "Energy of a sample by model.", columns, notes)
+    return Table("energy", f"Energy of a sample by model, on {data}.", columns, notes)
 
 
-def layers_table(arm: EvaluatedArm) -> Table:
+def layers_table(arm: EvaluatedArm, data: str) -> Table:
     """What every layer of one network does for a sample."""
     layers = arm.layers
     spiking = [layer.effective if layer.accumulates else None for layer in layers]
@@ -148,10 +148,10 @@ def layers_table(arm: EvaluatedArm) -> Table:
         "Effective operations per sample, mean over test samples and seeds; generated weights as if formed. Input "
         "rate: mean of what enters, of real values the share that is not zero.",
     )
-    return Table("layers", f"Layers of the {arm.name} network.", columns, notes)
+    return Table("layers", f"Layers of the {arm.name} network on {data}.", columns, notes)
 
 
-def robustness_table(arms: Sequence[EvaluatedArm]) -> Table:
+def robustness_table(arms: Sequence[EvaluatedArm], data: str) -> Table:
     """Accuracy with and without noise, of the networks that were tested (methods 1.9, 3.13)."""
     tested = [(arm.name, arm.robustness) for arm in arms if arm.robustness is not None]
     columns = (
@@ -166,7 +166,7 @@ def robustness_table(arms: Sequence[EvaluatedArm]) -> Table:
         f"draws, {first.samples:,} fixed test samples; mean, and half of the 95 % interval.",
         *dict.fromkeys(note for _, found in tested for note in found.notes),
     )
-    return Table("robustness", "Accuracy under noise.", columns, notes)
+    return Table("robustness", f"Accuracy under noise on {data}.", columns, notes)
 
 
 def _energy_column(arms: Sequence[EvaluatedArm | None], model: str) -> Column:

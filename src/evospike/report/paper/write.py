@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from evospike.core.errors import MissingExtra, RunError
 from evospike.core.files import write_atomic
 from evospike.jobs.folder import RunFolder, open_run
-from evospike.report.facts import reading
+from evospike.report.facts import RunFacts, reading
 from evospike.report.paper.study_tables import rank_tables, search_tables
-from evospike.report.paper.tables import Table, tables_markdown, tables_tex
+from evospike.report.paper.tables import Table, data_name, tables_markdown, tables_tex
 from evospike.report.paper.training_tables import training_tables
 from evospike.report.rank.facts import gather_ranking
 from evospike.report.search.facts import gather_search
@@ -23,8 +23,8 @@ from evospike.report.training.gather import gather
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Paper = tuple[Mapping[str, "Figure"], Sequence[Table]]
-"""Figures by the name of their file, and tables."""
+Paper = tuple[RunFacts, Mapping[str, "Figure"], Sequence[Table]]
+"""The run, figures by the name of their file, and tables."""
 
 KINDS = ("pdf", "svg")
 
@@ -52,13 +52,15 @@ def write_figures(run: Path, folder: Path) -> list[Path]:
 def _files(run: RunFolder) -> dict[str, bytes]:
     """Contents of all files by name."""
     try:
-        from evospike.report.paper.style import file_bytes, paper_style
+        from evospike.report.paper.style import file_bytes, note_below, paper_style
     except ImportError:
         raise MissingExtra("matplotlib", "figures", "a figure for a paper") from None
     with paper_style(), reading(run):
-        figures, tables = _PAPERS[run.verb](run)
+        facts, figures, tables = _PAPERS[run.verb](run)
         if not figures and not tables:
             raise RunError(f"'{run.path}' has nothing to show yet; go on with it: evospike resume {run.path}")
+        for figure in figures.values():
+            note_below(figure, f"data: {data_name(facts)}")
         files = {f"{name}.{kind}": file_bytes(figure, kind, name) for name, figure in figures.items() for kind in KINDS}
     return files | {"tables.tex": tables_tex(tables).encode(), "tables.md": tables_markdown(tables).encode()}
 
@@ -72,21 +74,21 @@ def _training_paper(run: RunFolder) -> Paper:
     figures = evolution_figures(facts.history) | training_figures(facts)
     if facts.evaluation is not None:
         figures |= evaluation_figures(facts.evaluation, arm_looks(facts))
-    return figures, training_tables(facts)
+    return facts, figures, training_tables(facts)
 
 
 def _search_paper(run: RunFolder) -> Paper:
     from evospike.report.paper.studies import search_figures
 
     facts = gather_search(run)
-    return search_figures(facts), search_tables(facts)
+    return facts, search_figures(facts), search_tables(facts)
 
 
 def _rank_paper(run: RunFolder) -> Paper:
     from evospike.report.paper.studies import rank_figures
 
     facts = gather_ranking(run)
-    return rank_figures(facts), rank_tables(facts)
+    return facts, rank_figures(facts), rank_tables(facts)
 
 
 _PAPERS: Mapping[str, Callable[[RunFolder], Paper]] = {
