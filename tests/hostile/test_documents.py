@@ -40,7 +40,7 @@ from evospike.jobs.results import describe
 from evospike.jobs.run_state import state_of
 from evospike.jobs.watch import render
 from evospike.models.spec import NetworkSpec
-from evospike.report.compare.facts import gather_comparison
+from evospike.report.compare.pages import make_comparison
 from evospike.report.facts import again, recipe_text
 from evospike.report.pages import make_page
 
@@ -93,7 +93,7 @@ def _page(run: RunFolder) -> None:
     again(facts)
     recipe_text(facts.recipe.to_plain())
     if run.trains:
-        gather_comparison([run.path, run.path.with_name("other")])
+        make_comparison([run.path, run.path.with_name("other")])
 
 
 @pytest.mark.parametrize(

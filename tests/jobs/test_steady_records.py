@@ -30,6 +30,7 @@ from evospike.jobs.watch import render
 from evospike.jobs.worker_file import WorkerLine
 from evospike.report.page import write_report
 from evospike.report.pages import search_page, training_page
+from evospike.report.search.charts import TABLE
 from evospike.report.search.facts import SearchFacts, front_of, gather_search
 from evospike.report.training.gather import gather
 
@@ -312,7 +313,11 @@ def test_charts_mark_the_winner(steady, verb: str, chart: str) -> None:
     result = steady[verb].results[page.facts.drawn if isinstance(page.facts, SearchFacts) else 0]
     generation, index = winner_of(verb, result)
     (ring,) = [trace for trace in page.charts[chart].data if trace["name"] == "winner"]
-    assert ring["text"][0].startswith(f"generation {generation + 1}, candidate {index + 1}<br>")
+    if verb == "evolve":
+        assert ring["text"][0].startswith(f"generation {generation + 1}, candidate {index + 1}<br>")
+        return
+    labels, (row,) = page.charts[chart].layout["meta"][TABLE], ring["customdata"]
+    assert (labels["generations"][row], labels["numbers"][row]) == (generation + 1, index + 1)
 
 
 @pytest.mark.parametrize("verb", ["evolve", "search"])

@@ -31,6 +31,40 @@ def find_chromium() -> str | None:
     return next((path for name in names if (path := shutil.which(name))), None)
 
 
+OVERLAPS = """
+(() => {
+  const corners = (text) => {
+    const { x, y, width, height } = text.getBBox();
+    const matrix = text.getScreenCTM();
+    return [[x, y], [x + width, y], [x + width, y + height], [x, y + height]].map(([a, b]) => {
+      const point = new DOMPoint(a, b).matrixTransform(matrix);
+      return [point.x, point.y];
+    });
+  };
+  // how deep one of two turned boxes reaches into the other, along the sides of the first
+  const depth = (one, other) => Math.min(...[0, 1].map((side) => {
+    const [from, to] = [one[side], one[side + 1]];
+    const length = Math.hypot(to[0] - from[0], to[1] - from[1]);
+    const along = ([x, y]) => (x * (to[0] - from[0]) + y * (to[1] - from[1])) / length;
+    const [a, b] = [one.map(along), other.map(along)];
+    return Math.min(Math.max(...a), Math.max(...b)) - Math.max(Math.min(...a), Math.min(...b));
+  }));
+  return [...document.querySelectorAll(".chart")].flatMap((chart) => {
+    const seen = [...chart.querySelectorAll("text")].filter((text) => text.checkVisibility() && text.getBBox().width);
+    const boxes = seen.map(corners);
+    const edge = chart.getBoundingClientRect();
+    const outside = seen.filter((_, k) => boxes[k].some(([x, y]) =>
+      x < edge.left - 1 || x > edge.right + 1 || y < edge.top - 1 || y > edge.bottom + 1));
+    const pairs = seen.flatMap((text, k) => seen.slice(k + 1)
+      .filter((_, j) => Math.min(depth(boxes[k], boxes[k + 1 + j]), depth(boxes[k + 1 + j], boxes[k])) > 1)
+      .map((other) => `${chart.id}: ${text.textContent} | ${other.textContent}`));
+    return [...outside.map((text) => `${chart.id}: ${text.textContent} is cut off`), ...pairs];
+  });
+})()
+"""
+"""Texts of charts that lie over one another or reach out of their chart, turned ones too."""
+
+
 class Browser:
     """One page. requests: the address of everything it asked for; errors: what its scripts or policy complained of."""
 

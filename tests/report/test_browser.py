@@ -9,6 +9,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import time
 from collections import Counter
 from itertools import pairwise
@@ -147,6 +148,39 @@ def test_the_page_in_a_browser(page, make_run):
     assert page.evaluate(INK) == dark
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert page.evaluate(WIDE) == []
+    assert page.errors == []
+
+
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844)])
+@pytest.mark.parametrize(
+    "evolved", [["evolution.start_step=0.05"], ["evolution.start_step=0.15"], ["evolution.generations=9"]]
+)
+def test_no_two_texts_of_an_evolution_meet(page, make_run, keep, width, height, evolved):
+    page.open(write_report(make_run(overrides=evolved).path, None), width, height)
+    show(page, "#chart-candidates")
+    picture(page, "#chart-candidates", keep(f"candidates-{width}-{evolved[0]}"))
+    assert page.evaluate("document.querySelectorAll('#chart-candidates .xtick').length") in range(3, 9)
+    assert page.evaluate(browser_module.OVERLAPS) == []
+
+    # the bar and what it says are below the title of the axis
+    title = rectangle(page, "#chart-candidates .xtitle")
+    bar = rectangle(page, "#chart-candidates .cbfills")
+    assert title[1] + title[3] < bar[1]
+
+
+def test_a_dot_of_a_search_tells_its_candidate(page, make_search):
+    page.open(write_report(make_search(hostile=True).path, None), 1440, 900)
+    dots = {
+        "plane": (1, "energy"),
+        "scores": (4, "silent: '<script>alert\\(1\\)</script>' hardly firesenergy"),
+    }
+    for chart, (trace, what) in dots.items():
+        left, top, width, height = show(page, f"#chart-{chart} .scatterlayer .trace:nth-child({trace}) .point")
+        label = hover(page, chart, left + width / 2, top + height / 2)
+        assert re.match(rf"generation 1, candidate \d{what}", label)
+        assert re.search(
+            r"energy 2,000,\d{3}firing rate 0\.25operations \d\d,\d{3}parameters \d+,\d{3}score \d,\d+", label
+        )
     assert page.errors == []
 
 
@@ -368,7 +402,7 @@ def test_an_evaluation_can_be_read_aloud(page, make_evaluated):
         told.setdefault(node["role"]["value"], []).append(node)
     drawn = page.evaluate("document.querySelectorAll('.chart').length")
     pictures = [node["name"]["value"] for node in told["image"]]
-    assert len(pictures) == drawn == 14
+    assert len(pictures) == drawn + 2 == 16  # with the drawing of the architecture and its legend
     assert all(name.endswith(".") and len(name) > 20 for name in pictures)
     levels = [
         next(part["value"]["value"] for part in node["properties"] if part["name"] == "level")

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 
 import pytest
 
 from evospike.jobs.folder import read_record, write_record
 from evospike.report.training.charts import make_charts
+from evospike.report.training.evolution_charts import log_ticks
 from evospike.report.training.gather import gather
+from evospike.report.training.training_charts import curve_chart
 
 go = pytest.importorskip("plotly.graph_objects", reason="needs the extra 'report'")
 
@@ -52,6 +56,47 @@ def test_candidates_stand_at_their_spreads_with_the_winner_ringed_and_failures_c
     layout = make_charts(facts)["candidates"].layout
     assert (layout["xaxis"]["type"], layout["yaxis"]["type"]) == ("log", "log")
     assert len(layout["xaxis"]["tickvals"]) >= 3
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (0.65, 1.8, [0.8, 1.0, 1.2, 1.4, 1.6, 1.8]),
+        (0.95, 1.2, [0.95, 1.0, 1.05, 1.1, 1.15]),
+        (0.009, 0.04, [0.01, 0.02, 0.03]),
+        (0.31, 20.0, [1.0, 3.0, 10.0]),
+        (1e-9, 2e5, [1e-9, 1e-7, 1e-5, 1e-3, 0.1, 10.0, 1000.0, 1e5]),
+    ],
+)
+def test_ticks_of_a_logarithmic_axis_are_few_and_round(low, high, ticks):
+    assert log_ticks(math.log10(low), math.log10(high)) == pytest.approx(ticks)
+
+
+def test_every_logarithmic_axis_has_three_to_eight_ticks():
+    starts = [-6.013 + 0.037 * k for k in range(270)]
+    counts = {len(log_ticks(low, low + 0.1 * 1.07**k)) for low in starts for k in range(70)}
+    assert counts == {3, 4, 5, 6, 7, 8}
+
+
+def test_long_trainings_are_thinned_evenly_and_say_so(make_run):
+    training = gather(make_run("train").folder).trainings[0]
+    epochs = tuple({"epoch": epoch, "loss": 1 / (epoch + 1)} for epoch in range(600))
+    short, other = replace(training, epochs=epochs[:596]), replace(training, repeat=1, epochs=epochs)
+    chart = curve_chart("training-loss", "loss", "training loss", [short, other])
+    assert [(len(trace["x"]), trace["x"][-1]) for trace in chart.data] == [(299, 596), (301, 600), (301, 600)]
+    assert chart.data[1]["x"][:3] == [1, 3, 5]
+    assert chart.note == "Drawn: 301 of 600 epochs, evenly."
+    assert "ends at 0.00166667" in chart.summary
+    assert curve_chart("training-loss", "loss", "training loss", [replace(short, epochs=epochs[:300])]).note == ""
+
+
+def test_eight_runs_of_five_seeds_and_many_epochs_take_little_of_a_page(make_run):
+    training = gather(make_run("train").folder).trainings[0]
+    epochs = tuple({"epoch": epoch, "loss": 2.3 / (epoch + 1.7)} for epoch in range(600))
+    many = [replace(training, arm=f"run {k}", repeat=seed, epochs=epochs) for k in range(8) for seed in range(5)]
+    chart = curve_chart("training-loss", "loss", "training loss", many)
+    assert len(chart.data) == 48
+    assert len(json.dumps(chart.figure(), separators=(",", ":"))) < 400_000
 
 
 def test_spreads_per_stage_get_one_strip_each(make_run):

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import html.parser
 import importlib.util
 import json
 import os
@@ -16,6 +15,7 @@ from scipy import stats
 from evospike.core.errors import RunError
 from evospike.jobs.folder import open_run, read_record, write_record
 from evospike.models.presets import make_spec
+from evospike.report.compare.alike import open_alike
 from evospike.report.compare.charts import comparison_charts
 from evospike.report.compare.facts import gather_comparison
 from evospike.report.compare.quantities import Change, Quantity, Value, cost, energy
@@ -38,57 +38,19 @@ def runs(make_run, tmp_path):
     return made.Runs(make_run, tmp_path)
 
 
-class Tables(html.parser.HTMLParser):
-    """The text of a page outside scripts and styles, and the cells of every table by its caption's first words."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.tables: list[list[list[str]]] = []
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self._hidden, self._cell, self._text = False, False, []
-        self.feed(page)
-        self.close()
-        self.text = " ".join(" ".join(self._text).split())
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        self._hidden = self._hidden or tag in ("script", "style")
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "tr":
-            self.tables[-1].append([])
-        elif tag in ("td", "th"):
-            self.tables[-1][-1].append("")
-            self._cell = True
-
-    def handle_endtag(self, tag):
-        self._hidden = self._hidden and tag not in ("script", "style")
-        self._cell = self._cell and tag not in ("td", "th")
-
-    def handle_data(self, data):
-        if self._hidden:
-            return
-        self._text.append(data)
-        if self._cell:
-            self.tables[-1][-1][-1] = " ".join(f"{self.tables[-1][-1][-1]} {data}".split())
-
-    def row(self, name: str, column: str) -> dict[str, str]:
-        """The row of that name, by the headings of its table, which has that column."""
-        for table in self.tables:
-            if table and column in table[0]:
-                return next(dict(zip(table[0], row, strict=True)) for row in table[1:] if row[0] == name)
-        raise AssertionError(f"no table has the column '{column}'")
+def gather(paths):
+    return gather_comparison(open_alike(paths))
 
 
 def page_of(paths, folder):
     output = folder / "page.html"
     assert write_comparison(paths, output) == output
     page = output.read_text(encoding="utf-8")
-    return page, Tables(page)
+    return page, made.Tables(page)
 
 
 def change_of(paths, key="test_accuracy", place=1):
-    facts = gather_comparison(paths)
+    facts = gather(paths)
     return facts.quantities[key].change(place, not facts.runs[place].apart)
 
 
@@ -167,7 +129,7 @@ def test_only_fields_that_differ_are_shown_with_the_value_of_every_run(runs, tmp
     (table,) = [table for table in page.tables if table[0][0] == "Field"]
     assert table == [["Field", "1 a", "2 b", "3 c"], ["training.rate", "0.01", "0.5", "0.01"]]
     same = [runs("d", FIRST), runs("e", SECOND)]
-    assert gather_comparison(same).fields == {}
+    assert gather(same).fields == {}
 
 
 def test_sparse_runs_show_what_is_present(runs, tmp_path):
@@ -176,7 +138,7 @@ def test_sparse_runs_show_what_is_present(runs, tmp_path):
     _, page = page_of(paths, tmp_path)
     row = page.row("2 b", "Present")
     assert (row["Parameters"], row["Density"], row["Present"]) == ("65,834", "10.0 %", "6,938")
-    values = gather_comparison(paths).quantities["parameters"].values
+    values = gather(paths).quantities["parameters"].values
     assert [value.mean for value in values] == [27962, 6938]
 
 
@@ -208,7 +170,7 @@ def test_models_state_their_assumptions_once_each(runs):
     paths = [runs("a", FIRST), runs("b", SECOND), runs("c", FIRST)]
     for path, models in zip(paths, (("45nm",), ("45nm", "memory"), ("memory",)), strict=True):
         made.evaluate(path, OPERATIONS["a"], models=models)
-    facts = gather_comparison(paths)
+    facts = gather(paths)
     assert {title: len(texts) for title, texts in facts.assumptions.items()} == {"45nm": 1, "memory": 1}
     assert [value is None for value in facts.quantities["energy.memory"].values] == [True, False, False]
     assert facts.quantities["energy.memory"].change(1, True) is None
@@ -218,7 +180,7 @@ def test_a_network_that_generates_no_weights_costs_as_much_with_encoding_as_with
     paths = [runs("a", FIRST), runs("b", SECOND, overrides=[STORED])]
     made.evaluate(paths[0], OPERATIONS["a"], models=("45nm", "45nm_with_encoding"))
     made.evaluate(paths[1], OPERATIONS["b"], models=("45nm", "chip"))
-    quantities = gather_comparison(paths).quantities
+    quantities = gather(paths).quantities
     generating, stored = quantities["energy.45nm_with_encoding"].values
     assert stored == quantities["energy.45nm"].values[1]
     assert generating.mean > quantities["energy.45nm"].values[0].mean
@@ -252,11 +214,30 @@ def test_noise_of_another_strength_is_not_compared(runs, tmp_path):
     assert page.row("3 c", "Spikes per sample")["Accuracy with noise (%)"].startswith("91.00 ± ")
 
 
+@pytest.mark.parametrize(
+    ("digests", "seeds", "alike"),
+    [
+        (("d1", "d1"), (0, 1), True),
+        (("d1", "d2"), (0, 0), False),
+        (("d1", None), (0, 0), False),
+        ((None, None), (0, 0), True),
+        ((None, None), (0, 1), False),
+    ],
+)
+def test_noise_is_compared_on_the_same_samples_only(runs, tmp_path, digests, seeds, alike):
+    paths = [runs(name, FIRST, overrides=[f"run.seed={seed}"]) for name, seed in zip("ab", seeds, strict=True)]
+    for path, digest in zip(paths, digests, strict=True):
+        made.evaluate(path, OPERATIONS["a"], noisy=FIRST, samples_digest=digest)
+    facts = gather(paths)
+    assert facts.unlike == (() if alike else (2,))
+    assert (facts.quantities["noisy_accuracy"].values[1] is None) is not alike
+
+
 def test_charts_show_the_runs_at_their_values(runs):
     paths = [runs("a", FIRST), runs("b", SECOND)]
     for path in paths:
         made.evaluate(path, OPERATIONS[path.name], noisy=FIRST, curves=[made.curve("noise", "of the norm", (0.9, 0.5))])
-    charts = comparison_charts(gather_comparison(paths))
+    charts = comparison_charts(gather(paths))
     assert list(charts) == ["arms", *(f"over{k}" for k in range(5)), "training-loss", "validation", "robustness-0"]
     for chart in charts.values():
         go.Figure(_resolved(chart.figure()))  # raises for a property that plotly does not know
@@ -283,7 +264,7 @@ def _resolved(value):
 
 
 def test_equal_costs_stand_in_the_middle_and_no_run_is_said_to_have_the_lowest(runs):
-    facts = gather_comparison([runs("a", FIRST), runs("b", SECOND)])
+    facts = gather([runs("a", FIRST), runs("b", SECOND)])
     assert comparison_charts(facts)["over0"].layout["xaxis"]["range"] == [0, 2 * 27962]
     assert [quantity.key for quantity in facts.headlines] == ["test_accuracy"]
 
@@ -292,7 +273,7 @@ def test_costs_far_apart_stand_on_a_logarithmic_axis_whose_bars_stay_above_zero(
     paths = [runs("a", FIRST), runs("b", SECOND)]
     made.evaluate(paths[0], (100.0, 9000.0, 100.0))
     made.evaluate(paths[1], (1e6, 1.1e6, 1.2e6))
-    chart = comparison_charts(gather_comparison(paths))["over2"]
+    chart = comparison_charts(gather(paths))["over2"]
     assert chart.layout["xaxis"]["type"] == "log"
     low = [trace["x"][0] - trace["error_x"]["arrayminus"][0] for trace in chart.data]
     mean = 9200 / 3
@@ -301,7 +282,7 @@ def test_costs_far_apart_stand_on_a_logarithmic_axis_whose_bars_stay_above_zero(
 
 
 def test_bars_of_accuracy_stay_within_its_bounds(runs):
-    facts = gather_comparison([runs("a", (0.99, 1.0)), runs("b", (0.0, 0.05))])
+    facts = gather([runs("a", (0.99, 1.0)), runs("b", (0.0, 0.05))])
     for trace in comparison_charts(facts)["over0"].data:
         (mean,), (up,), (down,) = trace["y"], trace["error_y"]["array"], trace["error_y"]["arrayminus"]
         assert mean + up <= 100 + 1e-4
@@ -309,7 +290,7 @@ def test_bars_of_accuracy_stay_within_its_bounds(runs):
 
 
 def test_the_seventh_run_has_another_symbol_and_dash_than_the_first(runs):
-    charts = comparison_charts(gather_comparison([runs(f"r{k}", (0.9 + 0.01 * k,)) for k in range(8)]))
+    charts = comparison_charts(gather([runs(f"r{k}", (0.9 + 0.01 * k,)) for k in range(8)]))
     looks = [(trace["marker"]["color"], trace["marker"]["symbol"]) for trace in charts["over0"].data]
     assert len(set(looks)) == 8
     lines = [(trace["line"]["color"], trace["line"]["dash"]) for trace in charts["validation"].data]
@@ -319,17 +300,17 @@ def test_the_seventh_run_has_another_symbol_and_dash_than_the_first(runs):
 def test_a_run_whose_training_records_are_gone_keeps_the_colours_of_the_others(runs):
     paths = [runs(name, (0.9,)) for name in "abc"]
     (paths[1] / "final" / "genetic-0" / "result.json").unlink()
-    data = comparison_charts(gather_comparison(paths))["validation"].data
+    data = comparison_charts(gather(paths))["validation"].data
     assert [(trace["name"], trace["line"]["color"]) for trace in data] == [("1 a", "@series0"), ("3 c", "@series2")]
 
 
 def test_labels_are_the_shortest_ends_of_paths_that_differ(runs):
-    assert [run.label for run in gather_comparison([runs("x/run1", FIRST), runs("x/run2", FIRST)]).runs] == [
+    assert [run.label for run in gather([runs("x/run1", FIRST), runs("x/run2", FIRST)]).runs] == [
         "run1",
         "run2",
     ]
     paths = [runs("m/k/one", FIRST), runs("n/k/one", FIRST), runs("n/k/two", FIRST)]
-    assert [run.label for run in gather_comparison(paths).runs] == ["m/k/one", "n/k/one", "n/k/two"]
+    assert [run.label for run in gather(paths).runs] == ["m/k/one", "n/k/one", "n/k/two"]
 
 
 def refusal(paths, folder):
@@ -353,12 +334,15 @@ def test_a_folder_given_twice_is_refused_however_it_is_written(runs, tmp_path):
         assert f"'{again}' is '{path}' again; give every run once" in refusal([path, again], tmp_path)
 
 
-def test_runs_that_train_nothing_are_refused(runs, make_search, tmp_path):
+@pytest.mark.parametrize("place", [0, 1])
+def test_runs_of_different_kinds_are_refused(runs, make_search, tmp_path, place):
     path = runs("a", FIRST)
-    searched = make_search()
-    told = refusal([path, searched.path], tmp_path)
-    assert f"'{searched.path}' is a run of search, which ends in no trained network" in told
-    assert f"evospike report {searched.path}" in told
+    paths = [path, make_search().path]
+    told = refusal(paths[::-1] if place else paths, tmp_path)
+    kinds = [(path, "train"), (paths[1], "search")]
+    (first, verb), (other, theirs) = kinds[::-1] if place else kinds
+    assert f"'{first}' is a run of {verb} and '{other}' is one of {theirs}" in told
+    assert "compare trainings (train, evolve) with trainings, searches with searches" in told
 
 
 def test_an_unfinished_run_is_refused(runs, tmp_path):
@@ -438,15 +422,7 @@ def test_names_that_hold_markup_are_shown_and_do_nothing(runs, tmp_path):
     assert not [tag for tag, _ in read.elements if tag == "img"]
     assert not [name for _, attributes in read.elements for name in attributes if name.startswith("on")]
     figures = json.loads(re.search(r'<script type="application/json" id="figures">(.*?)</script>', page, re.S)[1])
-    assert not re.findall(r"<(?!br>)", " ".join(_strings(figures)))
-
-
-def _strings(value):
-    if isinstance(value, dict):
-        return [text for item in value.values() for text in _strings(item)]
-    if isinstance(value, list):
-        return [text for item in value for text in _strings(item)]
-    return [value] if isinstance(value, str) else []
+    assert not re.findall(r"<(?!br>)", " ".join(made.strings(figures)))
 
 
 def test_the_page_is_one_small_file_that_asks_nothing_of_any_network(runs, tmp_path):

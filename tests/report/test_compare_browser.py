@@ -6,6 +6,7 @@ import importlib.util
 import io
 import itertools
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,30 @@ def comparison(make_run, tmp_path):
         ]
         made.evaluate(path, [scale * count for count in (15e3, 16e3, 18e3)], noisy=(0.7, 0.71, 0.69), curves=curves)
     return write_comparison(paths, tmp_path / "compare.html")
+
+
+@pytest.fixture
+def searches(make_search, tmp_path):
+    """A page of eight runs of searches, of which two score otherwise; one name holds markup."""
+    runs = made.Searches(make_search, tmp_path)
+    names = [HOSTILE, "random", "a-folder-with-a-very-long-name-of-its-own", *(f"run{k}" for k in range(5))]
+    paths = []
+    for k, name in enumerate(names):
+        otherwise = ["scoring.score=similarity"] if k in (2, 5) else []
+        scores = tuple((1 if not otherwise else -1) * (2000.0 + 20 * k + 9 * (seed - 1)) for seed in range(3))
+        grown = 1.0 + 0.2 * k
+        paths.append(runs(name, scores, overrides=[f"space.cells={k + 4}", *otherwise], grown=grown))
+    return write_comparison(paths, tmp_path / "searches.html")
+
+
+@pytest.fixture
+def rankings(make_ranking, tmp_path):
+    """A page of eight rankings; one name holds markup."""
+    paths = []
+    for k in range(8):
+        paths.append(tmp_path / (HOSTILE if k == 0 else f"ranked{k}"))
+        shutil.move(make_ranking(hostile=k == 0, overrides=[f"run.seed={k}"]).path, paths[-1])
+    return write_comparison(paths, tmp_path / "rankings.html")
 
 
 @pytest.fixture
@@ -139,3 +164,40 @@ def test_names_are_text_and_a_point_tells_its_run(comparison):
         assert "8 run4" in told
         assert "Test accuracy (%): 97.40 ± " in told
         assert page.errors == []
+
+
+@pytest.mark.skipif(browser.find_chromium() is None, reason="no Chromium is installed")
+def test_searches_are_drawn_in_the_colours_of_their_runs(searches, artifacts):
+    with browser.Browser(browser.find_chromium()) as page:
+        page.open(searches, 1440, 900)
+        assert page.errors == []
+        assert page.requests == [searches.as_uri()]
+        charts = page.evaluate(CHARTS)
+        assert charts == [f"chart-{what}-{k}" for what in ("winners", "progress", "fronts") for k in range(2)]
+        series = page.evaluate(SERIES)
+        drawn = {chart: pixels(page, chart, artifacts / f"searches-{chart}.png") for chart in charts}
+        others = [series[k] for k in (2, 5)]
+        for what, least in (("winners", 40), ("progress", 60), ("fronts", 60)):
+            usual, otherwise = drawn[f"chart-{what}-0"], drawn[f"chart-{what}-1"]
+            assert all(near(usual, colour) > least for colour in series if colour not in others)
+            assert all(near(otherwise, colour) > least for colour in others)
+            assert all(near(usual, colour) == 0 for colour in others)
+        assert page.evaluate("document.querySelectorAll('img').length") == 0
+        assert page.evaluate("document.querySelectorAll('script').length") == 3
+        labels = "[...document.querySelectorAll('#chart-winners-0 .ytick text')].map(label => label.textContent)"
+        assert page.evaluate(labels)[0].replace(" ", "") == f"1 {HOSTILE[:21]}…".replace(" ", "")
+
+
+@pytest.mark.skipif(browser.find_chromium() is None, reason="no Chromium is installed")
+@pytest.mark.parametrize("kind", ["searches", "rankings"])
+def test_other_comparisons_overflow_nowhere(kind, request, artifacts):
+    path = request.getfixturevalue(kind)
+    with browser.Browser(browser.find_chromium()) as page:
+        for width, dark in itertools.product((390, 1440), (False, True)):
+            page.open(path, width, 900, dark=dark)
+            page.screenshot(artifacts / f"{kind}-{width}-{'dark' if dark else 'light'}.png")
+            page.evaluate("[...document.querySelectorAll('details')].forEach(part => (part.open = true))")
+            assert page.evaluate("document.documentElement.scrollWidth") == width
+            assert page.evaluate(WIDE) == []
+            assert page.errors == []
+            assert page.requests == [path.as_uri()]

@@ -10,8 +10,11 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from evospike.report.search.drawing import OPERATIONS, draw, legend, reads
-from evospike.report.search.motif_layout import RADIUS, lay_out
+from evospike.report.architecture.connections import COLUMNS, OPERATIONS, reads, rows_of
+from evospike.report.architecture.facts import GENOME_LINES
+from evospike.report.architecture.genome_drawing import draw
+from evospike.report.architecture.motif_layout import RADIUS, lay_out
+from evospike.report.architecture.svg import legend
 from evospike.search.decode import decode
 from evospike.search.genome import Cell, Genome, Link
 from evospike.search.motif import choose_motif, shipped
@@ -159,6 +162,47 @@ def test_free_signs_are_those_of_the_network():
     ]
 
 
+def test_every_line_is_told_in_the_table():
+    genome = genome_of("canonical", "FE", "reduction", "LI", "FBI", reach=3, feedback="delayed")
+    links = (Link("sep5", sign="-", neuron="lif:0.5:1.0"), *genome.cells[0].links[1:])
+    genome = dataclasses.replace(genome, cells=(Cell("FE", links), *genome.cells[1:]))
+    rows = rows_of(genome)
+    assert all(len(row) == len(COLUMNS) and all(row) for row in rows)
+    drawn = groups(parsed(genome), "edge", "data-edge")
+    inner = [row for row in rows if "reduction" not in row[0] and row[0] != "Classifier"]
+    assert len(inner) == len(drawn)
+    for row, group in zip(inner, drawn, strict=True):
+        source, target = group.get("data-edge").split()
+        assert [row[1].split()[0], row[2].split()[0]] == [source, target]
+        words = group.find("title").text
+        assert f": {row[3]}" in words
+        assert row[4] == "none" or row[4].split(" (")[0] in words
+        assert (row[5] == "feedback in the next step") == ("feedback" in classes(group))
+    first = (
+        "Cell 0: FE",
+        "a1 (stem)",
+        "E1",
+        "inhibitory",
+        "separable 5×5 convolution (s5×5), neuron lif:0.5:1.0",
+        "none",
+    )
+    assert rows[0] == first
+    reduction = "Cell 1: reduction"
+    assert (reduction, "Cell 0: FE", reduction, "unchanged", "halves the image", "none") in rows
+    assert rows[-1][:3] == ("Classifier", "Cell 3: FBI", "Classifier")
+
+
+def test_connections_between_modules_and_nodes_that_never_fire_are_told():
+    rows = rows_of(genome_of("canonical", "FE", "FE", "FI", module_cells=2, adjacency=((1, 0), (1, 0))))
+    ends = [(row[1], row[2], row[5]) for row in rows if row[0] == "between modules"]
+    assert ends == [("module 0", "module 0", "1 step"), ("module 1", "module 0", "1 step")]
+    motif = next(motif for motif in shipped("as_coded") if motif.dead)
+    rows = rows_of(genome_of("as_coded", motif.name, reach=motif.inputs[0]))
+    assert {node for row in rows for node in row[1:3] if "never fires" in node} == {
+        f"{node} (never fires)" for node in motif.dead
+    }
+
+
 def test_every_operation_of_a_space_has_a_label_of_its_own():
     assert set(OPERATIONS) == set(get_args(Operation))
     assert max(Counter(label for label, _ in OPERATIONS.values()).values()) == 1
@@ -234,6 +278,6 @@ def test_random_genomes_of_a_rich_space_are_drawn():
 
 
 def test_the_legend_shows_every_kind_of_line():
-    root = ElementTree.fromstring(legend())
+    root = ElementTree.fromstring(legend(GENOME_LINES))
     found = {name for element in root.iter() for name in element.get("class", "").split()}
     assert {"plus", "minus", "identity", "zero", "feedback", "head", "bar", "ring"} <= found

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tomllib
@@ -11,6 +12,7 @@ from evospike.jobs.folder import read_record, write_record
 from evospike.jobs.recipe import recipe_from_plain
 from evospike.report.facts import again, recipe_text
 from evospike.report.training.gather import gather
+from evospike.search.genome import Cell, Genome
 
 
 def test_arms_are_those_of_the_result(make_run):
@@ -52,6 +54,45 @@ def test_a_run_that_has_only_its_record(make_run):
 def test_the_command_runs_again_in_a_new_folder(make_run):
     command, needs_recipe = again(gather(make_run().folder))
     assert (command, needs_recipe) == ("evospike evolve digits --seeds 3", False)
+
+
+def commanded(run, *parts):
+    """How a run of this command is repeated."""
+    record = read_record(run.path / "run.json")
+    write_record(run.path / "run.json", {**record, "command": ["train", *parts]})
+    return again(gather(run.folder))
+
+
+@pytest.mark.parametrize(
+    "output",
+    [["-o", "x"], ["-ox"], ["-o=x"], ["--output", "x"], ["--output=x"], ["--out", "x"], ["--o=x"], ["-o", "a/b.toml"]],
+    ids=" ".join,
+)
+def test_the_folder_of_a_run_is_not_named_again_in_whatever_form(make_run, output):
+    run = make_run("train")
+    parts = ["--set", "about=<b> -o", "--seeds", "3"]
+    expected = ("evospike train digits --set 'about=<b> -o' --seeds 3", False)
+    assert commanded(run, "digits", *output, *parts) == expected
+    assert commanded(run, "digits", *parts, *output) == expected
+
+
+def test_a_command_whose_output_lost_its_folder_is_read(make_run):
+    assert commanded(make_run("train"), "digits", "-o") == ("evospike train digits", False)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [["mine.toml"], ["./mine"], ["digits", "--set", "space.motif_file=own.toml"], ["digits", "--data", "parquet:/a"]],
+)
+def test_a_run_of_a_file_is_replayed_as_the_file_may_have_changed(make_run, parts):
+    run = make_run("train")
+    assert commanded(run, *parts, "-oout") == (f"evospike replay {run.path}", False)
+
+
+def test_a_run_of_a_searched_architecture_is_replayed(make_run):
+    genome = Genome((Cell("reduction"),), 2, 4, "canonical", "same_step").to_json()
+    run = make_run("train", overrides=[f"model.genome={json.dumps(genome)}"])
+    assert commanded(run, "digits", "--model", "found") == (f"evospike replay {run.path}", False)
 
 
 def test_a_run_started_from_python_is_repeated_from_its_recipe(make_run):

@@ -5,10 +5,14 @@ import builtins
 import hashlib
 import html.parser
 import json
+import os
 import re
+import shutil
 import sqlite3
+import subprocess
 import sys
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +20,9 @@ from evospike.core.errors import MissingExtra, RunError
 from evospike.evolution.store import Store
 from evospike.jobs.folder import read_record, write_record
 from evospike.report.page import write_report
+from evospike.report.pages import arm_text
 from evospike.report.search.facts import gather_search
+from evospike.sparse.settings import SparseSettings
 
 pytest.importorskip("plotly", reason="needs the extra 'report'")
 pytest.importorskip("jinja2", reason="needs the extra 'report'")
@@ -145,7 +151,6 @@ def test_names_that_hold_markup_are_shown_and_inert(make_run):
     assert reader.all("img") == []
     assert not [a for _, a in reader.elements if any(name.startswith("on") for name in a)]
     assert "<script>alert(1)</script>" in reader.text
-    assert "'digits<script>alert(1)</script>'" in reader.text  # quoted for the shell
     figures = json.loads(reader.scripts[0][1])
     assert "<script" not in json.dumps(figures)
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in json.dumps(figures)
@@ -153,7 +158,7 @@ def test_names_that_hold_markup_are_shown_and_inert(make_run):
 
 @pytest.mark.parametrize(
     ("maker", "tables", "charts"),
-    [("make_run", 6, 9), ("make_sparse", 6, 7), ("make_search", 5, 2), ("make_ranking", 4, 2)],
+    [("make_run", 7, 9), ("make_sparse", 7, 7), ("make_search", 7, 2), ("make_ranking", 4, 2)],
 )
 def test_headings_landmarks_tables_and_charts_can_be_read_aloud(request, maker, tables, charts):
     reader = Reader(report(request.getfixturevalue(maker)())[1])
@@ -169,6 +174,95 @@ def test_headings_landmarks_tables_and_charts_can_be_read_aloud(request, maker, 
     assert len(ids) == len(set(ids))
     assert {a["href"][1:] for a in reader.all("a")} <= set(ids)
     assert {name for a in reader.all("section", "svg") for name in a["aria-labelledby"].split()} <= set(ids)
+
+
+def test_the_page_of_a_preset_draws_its_blocks(make_run):
+    reader = Reader(report(make_run("train", overrides=["neuron.kind=if"]))[1])
+    (drawing,) = [a for a in reader.all("svg") if a["class"] == "architecture"]
+    assert drawing["role"] == "img"
+    for value in (
+        "small8, the same in every network of this run.",
+        "conv2 32 channels, 4×4 3×3 convolution · norm · IF · 2×2 average pool",
+        "All 5 connections as a table",
+        "conv4 classifier global average pool, linear 10 features unchanged none",
+    ):
+        assert value in reader.text, value
+
+
+def test_the_page_of_a_trained_genome_draws_what_the_search_drew(make_search, make_run):
+    search = make_search()
+    genome = gather_search(search.folder).genome
+    found = Reader(report(search)[1])
+    shutil.rmtree(search.path)
+    run = make_run("train", overrides=[f"model.genome={json.dumps(genome.to_json())}"])
+    reader = Reader(report(run)[1])
+    assert [a["data-box"] for a in found.all("g") if a.get("data-box")] == [
+        a["data-box"] for a in reader.all("g") if a.get("data-box")
+    ]
+    assert "A searched architecture, the same in every network of this run." in reader.text
+    table = reader.text[reader.text.index("Cell From To Sign Operation Delay") :]
+    assert found.text[found.text.index("Cell From To Sign Operation Delay") :][:500] == table[:500]
+    started = Reader(report(make_run("train", overrides=[f"model.genome={genome.to_json()}"], plan=False, finals=0))[1])
+    assert "Cell From To Sign Operation Delay" in started.text
+
+
+def test_a_run_that_is_not_planned_has_no_drawing_of_a_preset(make_run):
+    reader = Reader(report(make_run("train", plan=False, finals=0))[1])
+    assert not [a for a in reader.all("svg") if a["class"] == "architecture"]
+    assert "Architecture" not in reader.text
+
+
+def test_an_architecture_that_is_too_large_says_so(make_search, monkeypatch):
+    monkeypatch.setattr("evospike.report.architecture.facts.MOST_LINES", 3)
+    reader = Reader(report(make_search())[1])
+    assert "It has too many connections to be drawn." in reader.text
+    assert not reader.all("svg")
+
+
+@pytest.mark.parametrize(
+    ("settings", "arm", "said"),
+    [
+        ({}, "sparse", "the recipe’s own network, rewired while it learns"),
+        ({"freeze": 0.0}, "sparse", "the recipe’s own network, under a first random graph that never changes"),
+        ({"method": "static"}, "sparse", "the recipe’s own network, under a first random graph that never changes"),
+        ({"method": "static"}, "genetic", "the recipe’s own encoding, under a first random graph that never changes"),
+        ({"method": "one_shot", "one_shot_at": 0.0}, "sparse", "network, pruned by magnitude before its first step"),
+        ({"one_shot_at": 1.0}, "one-shot", "trained with all synapses and pruned by magnitude after the last step"),
+        ({}, "one-shot", "pruned by magnitude after 75 % of the training; what is left learns on"),
+        ({}, "static", "the recipe’s own network, under a first random graph that never changes"),
+        ({"density": 1.0}, "genetic", "the recipe’s own encoding"),
+        ({}, "dense", "trained with every weight stored"),
+    ],
+)
+def test_what_a_network_is_follows_the_recipe(settings, arm, said):
+    assert arm_text(arm, SparseSettings(**{"density": 0.1, **settings})).endswith(said)
+
+
+def test_the_page_says_of_each_network_what_became_of_its_synapses(make_sparse):
+    text = Reader(report(make_sparse(overrides=["sparse.method=static"]))[1]).text
+    assert "rewired while it learns" not in text
+    assert text.count("own network, under a first random graph that never changes.") == 2
+
+
+def test_candidates_outside_the_front_are_listed(make_search, monkeypatch):
+    run = make_search()
+    facts = gather_search(run.folder)
+    listed = [*facts.front, *facts.others]
+    usable = [one for one in facts.candidates if one.score.ok]
+    assert len(listed) == len(usable)
+    assert all(one in listed for one in usable)
+    scores = [one.score.terms["score"] for one in facts.others]
+    assert scores == sorted(scores, reverse=True)
+    text = Reader(report(run)[1]).text
+    assert f"{len(facts.others)} candidates outside the front" in text
+    assert f"All {len(facts.others)} that some other beats, by score" in text
+    assert all(f"{one.generation + 1}.{one.index + 1} {one.score.terms['score']:.6g}" in text for one in facts.others)
+    monkeypatch.setattr("evospike.report.pages.MOST_OTHERS", 2)
+    text = Reader(report(run)[1]).text
+    assert f"The best 2 of {len(facts.others)} that some other beats, by score" in text
+    part = text[text.index("outside the front") : text.index("Settings What")]
+    names = [f" {one.generation + 1}.{one.index + 1} " for one in facts.others]
+    assert [name in part for name in names] == [place < 2 for place in range(len(names))]
 
 
 def test_a_train_run_has_no_evolution(make_run):
@@ -342,7 +436,7 @@ def test_the_page_of_sparse_networks_shows_their_structure(make_sparse):
     ):
         assert value in reader.text, value
     assert len([a for a in reader.all("svg") if a["class"] == "synapses"]) == 2
-    assert len(reader.all("details")) == 5  # of three sparse networks, of the network, and the recipe
+    assert len(reader.all("details")) == 6  # of three sparse networks, the drawing, the network, and the recipe
     assert "weights 10.0 %" not in reader.text
 
 
@@ -440,7 +534,7 @@ def test_the_recipe_tells_of_a_simulator_where_the_result_does_not(make_run, dat
 def test_an_unfinished_run_of_simulated_recordings_says_so(make_run):
     text = Reader(report(make_run("train", overrides=EVENTS, finals=2))[1]).text
     assert f"over 2 seeds {LABEL}" in text
-    assert "(split:" not in text
+    assert "(split: stratified 80/20, fixed)" in text
 
 
 @pytest.mark.parametrize("maker", ["make_search", "make_ranking"])
@@ -488,6 +582,20 @@ def test_an_output_that_cannot_be_written_is_one_line(make_run, tmp_path):
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(RunError, match="is no run folder"):
         write_report(tmp_path, None)
+
+
+def test_the_gate_keeps_the_pictures_of_the_pages(tmp_path):
+    root = Path(__file__).parents[2]
+    for name, text in (("make", 'echo "$EVOSPIKE_ARTIFACTS"'), ("chromium", "exit 1")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    told = {}
+    for named in ("", str(tmp_path / "own")):
+        env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "EVOSPIKE_ARTIFACTS": named}
+        gate = subprocess.run([root / ".ci" / "run"], env=env, capture_output=True, text=True, check=True)
+        told[named] = gate.stdout.strip()
+    assert told == {"": str(root / "artifacts"), str(tmp_path / "own"): str(tmp_path / "own")}
+    assert "artifacts/" in (root / ".gitignore").read_text().split()
 
 
 @pytest.mark.parametrize("package", ["plotly", "jinja2"])

@@ -299,8 +299,10 @@ def test_every_candidate_is_a_dot_by_generation_and_failures_are_crosses(make_se
     assert (crosses["marker"]["symbol"], len(crosses["x"])) == ("x", 6)
     known = [c.score.terms["score"] for c in facts.candidates if "score" in c.score.terms]
     assert crosses["y"][1::2] == pytest.approx([min(known)] * 3)  # measured nothing: at the lower edge
-    assert "silent: '&lt;script&gt;" in crosses["text"][0]
-    assert "diverged: loss of '&lt;script&gt;" in crosses["text"][1]
+    table = search_charts(facts)["scores"].layout["meta"]["candidates"]
+    reasons = [table["reasons"][table["failures"][str(row)]] for row in crosses["customdata"]]
+    assert "silent: '&lt;script&gt;" in reasons[0]
+    assert "diverged: loss of '&lt;script&gt;" in reasons[1]
     assert found["winner"]["y"] == [facts.chosen.score.terms["score"]]
 
 

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from evospike.core.errors import UNEXPECTED_FORM, EvospikeError, RunError
-from evospike.data.settings import SIMULATED
 from evospike.jobs.folder import RunFolder
 from evospike.jobs.recipe import Recipe
+from evospike.jobs.results import told_data
 
 
 @dataclass(frozen=True)
 class DataFacts:
     """What the networks of a run saw.
 
-    split: what training and test split are, in words, empty before the result says it. simulated: whether a simulator
-    made the samples. samples: what they are called.
+    split: what training and test split are, in words, empty where only a result can say it and does not yet.
+    simulated: whether a simulator made the samples. samples: what they are called.
     """
 
     name: str
@@ -62,35 +63,40 @@ def reading(run: RunFolder) -> Iterator[None]:
 
 def data_facts(recipe: Recipe, result: Mapping[str, Any] | None) -> DataFacts:
     """From the result where it is written and says it, else from the recipe."""
-    told = (result or {}).get("data") or {}
-    source = recipe.data.source
+    notes = ((result or {}).get("data") or {}).get("notes", ())
     return DataFacts(
-        name=str(told.get("name", source)),
-        split=str(told.get("split", "")),
-        simulated=bool(told.get("simulated", source in SIMULATED)),
-        notes=tuple(map(str, told.get("notes", ()))),
+        **told_data(recipe, result),
+        notes=tuple(map(str, notes)),
         samples="recordings" if recipe.data.records_events else "images",
     )
 
 
 def again(facts: RunFacts) -> tuple[str, bool]:
-    """The command that repeats the run in a new folder, and whether it needs the recipe of the page as recipe.toml."""
+    """The command that repeats the run in a new folder, and whether it needs the recipe of the page as recipe.toml.
+
+    The command of the run itself where it names a shipped recipe. A file that it named may have changed since, and the
+    order in which scores arrived is not in it: then the folder is replayed, which holds what the run was.
+    """
     command = [str(part) for part in facts.record.get("command") or []]
     verb = str(facts.record["verb"])
-    if facts.recipe.in_flight(verb):  # only a replay follows the order in which scores arrived
-        return f"evospike replay {shlex.quote(facts.path)}", False
-    if command[:1] != [verb]:
+    commanded = command[:1] == [verb]
+    if facts.recipe.in_flight(verb) or (commanded and _reads_files(command, facts.recipe)):
+        return shlex.join(["evospike", "replay", facts.path]), False
+    if not commanded:
         return f"evospike {shlex.quote(verb)} recipe.toml", True
-    kept: list[str] = []
-    skip = False
-    for part in command:
-        if skip or part.startswith("--output="):
-            skip = False
-        elif part in ("-o", "--output"):
-            skip = True
-        else:
-            kept.append(part)
-    return shlex.join(["evospike", *kept]), False
+    return shlex.join(["evospike", verb, *_without_output(command[1:])]), False
+
+
+def _reads_files(command: Sequence[str], recipe: Recipe) -> bool:
+    """Whether a command names a recipe, an architecture, motifs or data of its own; a shipped recipe has no slash."""
+    return bool(recipe.model.genome) or any("/" in part or part.endswith(".toml") for part in _without_output(command))
+
+
+def _without_output(command: Sequence[str]) -> list[str]:
+    """A command but for where its run was written to, in any form that argparse takes: `-oRUN`, `--out RUN`, ..."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("-o", "--output", nargs="?")  # of an altered record, also without its value
+    return parser.parse_known_args(command)[1]
 
 
 def recipe_text(values: Mapping[str, Any], where: str = "") -> str:

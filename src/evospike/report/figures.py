@@ -31,12 +31,16 @@ Plain = dict[str, Any]
 
 @dataclass(frozen=True)
 class Chart:
-    """One figure. name: its id on the page; summary: what it shows, in words."""
+    """One figure.
+
+    name: its id on the page. summary: what it shows, in words. note: what of it is not drawn, empty where all is.
+    """
 
     name: str
     summary: str
     data: tuple[Plain, ...]
     layout: Plain
+    note: str = ""
 
     @property
     def height(self) -> int:
@@ -87,15 +91,15 @@ def wide_layout(height: int, **axes: Plain) -> Plain:
         "orientation": "h",
         "x": 0,
         "xanchor": "left",
-        "y": -0.16,
-        "yanchor": "top",
+        "yref": "container",
+        "y": 0,
+        "yanchor": "bottom",
         "len": 1,
         "thickness": 10,
         "outlinewidth": 0,
-        "tickvals": [0.04, 0.96],
-        "ticktext": ["best", "worst"],
+        "tickvals": [0.04, 0.5, 0.96],
+        "ticktext": ["best", "place in its generation", "worst"],
         "ticks": "",
-        "title": {"text": "place by fitness in its generation", "side": "top", "font": {"size": 12}},
     }
     coloraxis = {"cmin": 0, "cmax": 1, "colorscale": RANKS, "colorbar": bar}
     return {**plain_layout(height, **axes), "coloraxis": coloraxis}
@@ -139,6 +143,11 @@ def in_lines(text: str, most: int = 14) -> str:
 def short(value: float | None) -> float | None:
     """Six digits are enough for a screen; what is not finite is left out."""
     return float(f"{value:.6g}") if value is not None and math.isfinite(value) else None
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """Places of `count` things of which at most about `most` are drawn: the first, every so many-th, and the last."""
+    return sorted({*range(0, count, -(-count // most)), count - 1}) if count else []
 
 
 def finite(value: Any) -> bool:

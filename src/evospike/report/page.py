@@ -19,8 +19,7 @@ from evospike.core.errors import MissingExtra, RunError
 from evospike.core.files import write_atomic
 from evospike.jobs.folder import open_run
 from evospike.jobs.folder import reading as reading_any
-from evospike.report.compare.charts import comparison_charts
-from evospike.report.compare.facts import gather_comparison
+from evospike.report.compare.pages import make_comparison
 from evospike.report.facts import again, reading, recipe_text
 from evospike.report.figures import Chart
 from evospike.report.formats import FILTERS, Trusted
@@ -51,7 +50,7 @@ def write_report(run: Path, output: Path | None) -> Path:
 
 
 def write_comparison(runs: Sequence[Path], output: Path | None) -> Path:
-    """Write the page of 2 to 8 finished runs that train, side by side, and return where: `output`, or
+    """Write the page of 2 to 8 finished runs of one kind, side by side, and return where: `output`, or
     report-comparison.html in the current folder. A file that exists is never replaced.
 
     Raises: RunError when the file exists or cannot be written, or the runs cannot be compared; StoreError
@@ -60,10 +59,10 @@ def write_comparison(runs: Sequence[Path], output: Path | None) -> Path:
     path = Path(COMPARISON) if output is None else output
     if path.exists():
         raise RunError(f"'{path}' exists; give -o a new file")
-    compared = gather_comparison(runs)
-    names = {"facts": compared, "again": again, "recipe_text": recipe_text}
+    page = make_comparison(runs)
+    names = {"facts": page.facts, "again": again, "recipe_text": recipe_text}
     with reading_any("a result of these runs"):
-        text = _render("compare.html", comparison_charts(compared), names)
+        text = _render(page.template, page.charts, names)
     _write(path, text)
     return path
 

@@ -8,20 +8,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evospike.jobs.folder import RunFolder
+from evospike.jobs.settings import OWN
+from evospike.models.spec import NetworkSpec
+from evospike.report.architecture.facts import Architecture, of_genome, of_network
 from evospike.report.evaluation.charts import evaluation_charts
 from evospike.report.evaluation.facts import MEASURES, SEED_MEASURES
 from evospike.report.facts import RunFacts, reading
 from evospike.report.figures import Chart
-from evospike.report.formats import Trusted
+from evospike.report.formats import Trusted, percent
 from evospike.report.rank.charts import rank_charts
 from evospike.report.rank.facts import RankFacts, gather_ranking
 from evospike.report.search.charts import TITLES, search_charts
-from evospike.report.search.drawing import draw, legend
-from evospike.report.search.facts import SearchFacts, gather_search, term_of
+from evospike.report.search.facts import MOST_OTHERS, SearchFacts, gather_search, image_side, term_of
 from evospike.report.training.charts import make_charts
 from evospike.report.training.connectivity import draw_layer
 from evospike.report.training.gather import TrainingFacts, gather
 from evospike.search.genome import Genome
+from evospike.sparse.settings import Method, SparseSettings
 
 ALLOCATIONS: Mapping[str, str] = {
     "erk": "by Erdős–Rényi with kernel sides (ERK)",
@@ -48,16 +51,19 @@ GROWS: Mapping[str, str] = {
 
 ARMS: Mapping[str, str] = {
     "genetic": "the recipe’s own encoding",
-    "sparse": "the recipe’s own network, rewired while it learns",
+    "sparse": "the recipe’s own network",
     "dense": "trained with every weight stored",
-    "static": "the recipe’s own network under a first random graph that never changes",
-    "one-shot": "the recipe’s own network, trained with all synapses and then pruned by magnitude",
+    "static": "the recipe’s own network",
+    "one-shot": "the recipe’s own network",
     "random": "the same encoding from values of a standard normal, untuned",
     "analytic": "the same encoding from values whose spreads follow from the shapes of the layers",
     "low-rank": "the encoding without a gene matrix",
     "svd": "the same encoding from a truncated singular value decomposition of the trained dense network",
 }
-"""What the networks of a run are, by their names."""
+"""What the networks of a run are, by their names, but for what becomes of their synapses."""
+
+ARM_METHODS: Mapping[str, Method] = {"static": "static", "one-shot": "one_shot"}
+"""Networks whose names say what becomes of their synapses, whatever the recipe does."""
 
 MODES: Mapping[str, str] = {
     "loss": "the loss alone",
@@ -105,9 +111,10 @@ def training_page(run: RunFolder) -> Page:
         "allocations": ALLOCATIONS,
         "prunes": PRUNES,
         "grows": GROWS,
-        "kinds": ARMS,
+        "kinds": {arm: arm_text(arm, facts.recipe.sparse) for arm in ARMS},
         "modes": MODES,
         "encodings": ENCODINGS,
+        "architecture": _architecture(facts),
         "evaluate": f"evospike evaluate {shlex.quote(facts.path)}",
     }
     if facts.evaluation is not None:
@@ -122,13 +129,16 @@ def training_page(run: RunFolder) -> Page:
 def search_page(run: RunFolder) -> Page:
     """Of search: the architecture, the scores, the front."""
     facts = gather_search(run)
-    names: dict[str, Any] = {"term": term_of, "titles": TITLES, "train": f"--model {shlex.quote(facts.path)}"}
+    names: dict[str, Any] = {
+        "term": term_of,
+        "titles": TITLES,
+        "most_others": MOST_OTHERS,
+        "train": f"--model {shlex.quote(facts.path)}",
+    }
     if facts.genome is not None:
         what = "The winner" if facts.finished else "The best candidate so far"
         names |= {
-            "drawing": Trusted(draw(facts.genome, facts.side, f"{what}, cell by cell")),
-            "legend": Trusted(legend()),
-            "circuits": circuits(facts.genome),
+            "architecture": of_genome(facts.genome, facts.side, f"{what}, cell by cell"),
             "sides": 2 ** len(facts.genome.reductions),
         }
     return Page("search.html", facts, search_charts(facts), _unless_finished(facts, _search_progress(facts)), names)
@@ -140,10 +150,35 @@ def rank_page(run: RunFolder) -> Page:
     return Page("rank.html", facts, rank_charts(facts), _unless_finished(facts, _rank_progress(facts)))
 
 
-def circuits(genome: Genome) -> dict[str, str]:
-    """What the motifs of a genome do, by name, in the order of the cells."""
-    cells = [index for index in range(len(genome.cells)) if index not in genome.reductions]
-    return {motif.name: motif.circuit for motif in map(genome.motif, cells)}
+def arm_text(arm: str, sparse: SparseSettings) -> str:
+    """What a network of a run is, by its name and the recipe's structure learning."""
+    if arm not in OWN or not sparse.active:
+        return ARMS[arm]
+    return f"{ARMS[arm]}, {_structure_text(ARM_METHODS.get(arm, sparse.method), sparse)}"
+
+
+def _structure_text(method: Method, sparse: SparseSettings) -> str:
+    """What becomes of the synapses of a network while it is trained."""
+    if method == "one_shot":
+        if sparse.one_shot_at == 0:
+            return "pruned by magnitude before its first step"
+        if sparse.one_shot_at == 1:
+            return "trained with all synapses and pruned by magnitude after the last step"
+        return (
+            f"trained with all synapses, pruned by magnitude after {percent(sparse.one_shot_at, 0)} of the training; "
+            "what is left learns on"
+        )
+    rewires = method == "rewire" and sparse.freeze > 0
+    return "rewired while it learns" if rewires else "under a first random graph that never changes"
+
+
+def _architecture(facts: TrainingFacts) -> Architecture | None:
+    """What the networks of a run have in common; None where that is not known yet, or too large to be drawn."""
+    spec = None if facts.plan is None else NetworkSpec.from_json(facts.plan["spec"])
+    if facts.recipe.model.genome:
+        side = image_side(facts.recipe) if spec is None else spec.input_shape[1:]
+        return of_genome(Genome.from_json(facts.recipe.model.genome), side, "The network, cell by cell")
+    return None if spec is None else of_network(spec, facts.recipe.neuron.kind, "The network, block by block")
 
 
 def _unless_finished(facts: RunFacts, progress: list[str]) -> str:

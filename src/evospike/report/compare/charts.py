@@ -11,7 +11,7 @@ from dataclasses import replace
 from evospike.report.compare.facts import ComparedRun, Comparison
 from evospike.report.compare.quantities import Quantity, Value
 from evospike.report.evaluation.charts import robustness_chart
-from evospike.report.figures import SERIES, SYMBOLS, Chart, Plain, axis_of, plain_layout, safe, short
+from evospike.report.figures import Chart, Plain, axis_of, plain_layout, safe, short
 from evospike.report.training.gather import Training
 from evospike.report.training.training_charts import arms_chart, curve_chart
 
@@ -89,7 +89,7 @@ def _cost_axis(quantity: Quantity, values: Sequence[Value]) -> tuple[Plain, floa
 
 
 def _point(run: ComparedRun, x: Value, y: Value, over: Quantity, accuracy: Quantity, floor: float) -> Plain:
-    colour = _colour(run)
+    colour = run.colour
     across, up = over.factor * x.mean, accuracy.factor * y.mean
     reach = over.factor * (x.interval or 0.0)
     rise = accuracy.factor * (y.interval or 0.0)
@@ -102,7 +102,7 @@ def _point(run: ComparedRun, x: Value, y: Value, over: Quantity, accuracy: Quant
         "y": [short(up)],
         "error_x": {**bars, "array": [short(reach)], "arrayminus": [short(min(reach, across - floor))]},
         "error_y": {**bars, "array": [short(min(rise, 100 - up))], "arrayminus": [short(min(rise, up))]},
-        "marker": {"color": colour, "size": 20, "symbol": SYMBOLS[(run.number - 1) // SERIES]},
+        "marker": {"color": colour, "size": 20, "symbol": run.symbol},
         "text": [str(run.number)],
         "textposition": "middle center",
         "textfont": {"color": "@surface", "size": 12},
@@ -111,7 +111,3 @@ def _point(run: ComparedRun, x: Value, y: Value, over: Quantity, accuracy: Quant
             f"{safe(run.title)}<br>{safe(over.heading)}: {over.text(x)}<br>{accuracy.heading}: {accuracy.text(y)}"
         ],
     }
-
-
-def _colour(run: ComparedRun) -> str:
-    return f"@series{(run.number - 1) % SERIES}"

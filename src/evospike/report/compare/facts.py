@@ -3,41 +3,30 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from evospike.core.errors import RunError, SettingsError
-from evospike.jobs.folder import RunFolder, open_run
-from evospike.jobs.folder import reading as reading_any
+from evospike.jobs.folder import RunFolder
+from evospike.report.compare.alike import Entry, differing, labels_of, toml
 from evospike.report.compare.quantities import Quantity, Value, cost, energy, percentage
 from evospike.report.evaluation.facts import ENERGY, EvaluatedArm, Robustness, model_title
 from evospike.report.facts import DataFacts, reading
 from evospike.report.training.gather import Arm, Training, TrainingFacts, gather
 
-FEWEST, MOST = 2, 8
-"""Runs of one comparison."""
-
-LONGEST = 22
-"""Characters of a label beside a chart; the tables show it whole."""
-
 NOISY = "noisy_accuracy"
 
 
 @dataclass(frozen=True)
-class ComparedRun:
+class ComparedRun(Entry):
     """One run, by its first arm.
 
-    number: from 1, its sign on the page. label: the end of its path that tells it from the others. evaluation: that
-    arm's part of its evaluation; None without, and then `lacking` says why. apart: why its seeds are not paired with
-    those of the first run, empty where they are.
+    evaluation: that arm's part of its evaluation; None without, and then `lacking` says why. apart: why its seeds are
+    not paired with those of the first run, empty where they are.
     """
 
-    number: int
-    label: str
     facts: TrainingFacts
     evaluation: EvaluatedArm | None
     lacking: str
@@ -50,17 +39,6 @@ class ComparedRun:
     @property
     def trainings(self) -> tuple[Training, ...]:
         return tuple(training for training in self.facts.trainings if training.arm == self.arm.name)
-
-    @property
-    def title(self) -> str:
-        """Number and label, short enough to stand in a chart."""
-        label = self.label if len(self.label) <= LONGEST else f"{self.label[: LONGEST - 1]}…"
-        return f"{self.number} {label}"
-
-    @property
-    def quoted(self) -> str:
-        """Its folder as a shell reads it."""
-        return shlex.quote(self.facts.path)
 
     @property
     def robustness(self) -> Robustness | None:
@@ -121,49 +99,20 @@ class Comparison:
         return tuple(quantity for key, quantity in self.quantities.items() if key not in own)
 
 
-def gather_comparison(paths: Sequence[Path]) -> Comparison:
-    """Read runs to compare. Raises: RunError when they cannot be compared, or naming the file that was altered;
-    StoreError likewise."""
-    if not FEWEST <= len(paths) <= MOST:
-        raise RunError(f"a comparison is of {FEWEST} to {MOST} runs, given {len(paths)}; give that many run folders")
-    folders = [open_run(path) for path in _distinct(paths)]
-    for folder in folders:
-        _require_trained(folder)
-    with reading_any("a result of these runs"):
-        return _compared(folders)
-
-
-def _compared(folders: Sequence[RunFolder]) -> Comparison:
+def gather_comparison(folders: Sequence[RunFolder]) -> Comparison:
+    """Read finished trainings to compare. Raises: RunError when they cannot be compared, or naming the file that was
+    altered; StoreError likewise."""
     everything = list(map(_gathered, folders))
     for facts, folder in zip(everything, folders, strict=True):
         _require_alike(folder, facts, folders[0], everything[0])
-    labels = _labels([folder.path.resolve() for folder in folders])
+    labels = labels_of(folders)
     runs = tuple(
         ComparedRun(place + 1, labels[place], facts, *_evaluation(facts), _apart(facts, everything[0]))
         for place, facts in enumerate(everything)
     )
     quantities, unlike = _quantities(runs)
-    recipes = [dict(_flat(facts.recipe.to_plain())) for facts in everything]
-    return Comparison(runs, _differing(recipes), quantities, _assumptions(runs), unlike)
-
-
-def _distinct(paths: Sequence[Path]) -> Sequence[Path]:
-    seen: dict[Path, Path] = {}
-    for path in paths:
-        if path.resolve() in seen:
-            raise RunError(f"'{path}' is '{seen[path.resolve()]}' again; give every run once")
-        seen[path.resolve()] = path
-    return paths
-
-
-def _require_trained(run: RunFolder) -> None:
-    if not run.trains:
-        raise RunError(
-            f"'{run.path}' is a run of {run.verb}, which ends in no trained network; compare runs of train and evolve, "
-            f"and look at this one alone: evospike report {run.path}"
-        )
-    if run.read("result.json") is None:
-        raise RunError(f"'{run.path}' is not finished; finish it first: evospike resume {run.path}")
+    fields = differing([facts.recipe for facts in everything])
+    return Comparison(runs, fields, quantities, _assumptions(runs), unlike)
 
 
 def _gathered(run: RunFolder) -> TrainingFacts:
@@ -184,7 +133,7 @@ def _require_alike(run: RunFolder, facts: TrainingFacts, first_run: RunFolder, f
     for what, (ours, theirs) in pairs.items():
         if ours != theirs:
             raise RunError(
-                f"'{first_run.path}' and '{run.path}' have different {what} ({_toml(ours)} and {_toml(theirs)}); "
+                f"'{first_run.path}' and '{run.path}' have different {what} ({toml(ours)} and {toml(theirs)}); "
                 "compare runs on the same data"
             )
 
@@ -194,14 +143,6 @@ def _spec_entry(run: RunFolder, key: str) -> Any:
     with reading(run):
         plan = run.read("plan.json") or {}
         return json.loads(plan["spec"])[key]
-
-
-def _labels(paths: Sequence[Path]) -> list[str]:
-    """The shortest ends of different paths that differ."""
-    depth = 1
-    while len({path.parts[-depth:] for path in paths}) < len(paths):
-        depth += 1
-    return ["/".join(path.parts[-depth:]) for path in paths]
 
 
 def _evaluation(facts: TrainingFacts) -> tuple[EvaluatedArm | None, str]:
@@ -225,7 +166,7 @@ def _apart(facts: TrainingFacts, first: TrainingFacts) -> tuple[str, ...]:
 
 def _quantities(runs: Sequence[ComparedRun]) -> tuple[dict[str, Quantity], tuple[int, ...]]:
     """Every quantity that some run has, by key, and the runs whose noisy accuracy is not comparable."""
-    noises = {run.number: _noise(run.robustness) for run in runs if run.robustness is not None}
+    noises = {run.number: _noise(run, run.robustness) for run in runs if run.robustness is not None}
     usual = next(iter(noises.values()), None)
     unlike = tuple(number for number, noise in noises.items() if noise != usual)
 
@@ -248,9 +189,10 @@ def _quantities(runs: Sequence[ComparedRun]) -> tuple[dict[str, Quantity], tuple
     return {quantity.key: quantity for quantity in found if quantity.known}, unlike
 
 
-def _noise(robustness: Robustness) -> tuple[int | float | str, ...]:
-    """How a noisy accuracy was measured."""
-    return robustness.samples, robustness.noise_seeds, robustness.strength, robustness.space
+def _noise(run: ComparedRun, robustness: Robustness) -> tuple[int | float | str, ...]:
+    """How a noisy accuracy was measured; an evaluation that does not name its samples drew them by the root seed."""
+    samples = robustness.samples_digest or run.facts.recipe.run.seed
+    return robustness.samples, robustness.noise_seeds, robustness.strength, robustness.space, samples
 
 
 def _numbers(run: ComparedRun, key: str) -> dict[int, float]:
@@ -287,22 +229,3 @@ def _assumptions(runs: Sequence[ComparedRun]) -> dict[str, tuple[str, ...]]:
         for one in run.evaluation.energies if run.evaluation else ():
             found.setdefault(model_title(one.model), {})[f"{one.assumptions} ({one.source})"] = None
     return {title: tuple(texts) for title, texts in found.items()}
-
-
-def _flat(values: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:
-    """The fields of a plain recipe by their dotted names; name and about only describe it."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{where}{key}.")
-        elif where or key not in ("name", "about"):
-            yield f"{where}{key}", value
-
-
-def _differing(recipes: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
-    """Fields that are not the same in all recipes, sorted, with the value of each."""
-    written = {name: tuple(_toml(recipe[name]) for recipe in recipes) for name in sorted(recipes[0])}
-    return {name: values for name, values in written.items() if len(set(values)) > 1}
-
-
-def _toml(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
-from evospike.core.statistics import half_interval, significant, welch_interval
+from evospike.core.statistics import deviation, half_interval, significant, welch_interval
 from evospike.core.units import energy_unit
 
 
@@ -25,6 +25,11 @@ class Value:
         """The mean over seeds, of which there is at least one, and its interval."""
         values = list(seeds.values())
         return cls(fmean(values), half_interval(values), seeds)
+
+    @property
+    def deviation(self) -> float | None:
+        """Standard deviation over seeds, None with one."""
+        return deviation(list(self.seeds.values()))
 
 
 @dataclass(frozen=True)
@@ -130,7 +135,7 @@ class Quantity:
         return self._with(f"{rounded:+,.{self.digits}f}".replace("-", "−"), change.interval)
 
     def number(self, value: float) -> str:
-        return f"{self.factor * value:,.{self.digits}f}"
+        return f"{self.factor * value:,.{self.digits}f}".replace("-", "−")
 
     def best(self) -> int | None:
         """Place of the best mean, the first of equal ones; None where no way is better or nothing is known."""
@@ -152,6 +157,11 @@ def cost(key: str, title: str, values: tuple[Value | None, ...]) -> Quantity:
     return Quantity(key, title, "", 1.0, _digits(values, 1.0), "less", values)
 
 
+def score(key: str, title: str, values: tuple[Value | None, ...]) -> Quantity:
+    """Of scores of any size and sign of which more is better, with six digits or all that stand before the point."""
+    return Quantity(key, title, "", 1.0, _digits(values, 1.0, 6), "more", values)
+
+
 def energy(key: str, title: str, values: tuple[Value | None, ...]) -> Quantity:
     """Of energies in picojoules, in the unit of the largest."""
     unit = energy_unit([_largest(values)])
@@ -159,9 +169,10 @@ def energy(key: str, title: str, values: tuple[Value | None, ...]) -> Quantity:
 
 
 def _largest(values: tuple[Value | None, ...]) -> float:
-    return max((value.mean for value in values if value is not None), default=0.0)
+    return max((abs(value.mean) for value in values if value is not None), default=0.0)
 
 
-def _digits(values: tuple[Value | None, ...], factor: float) -> int:
+def _digits(values: tuple[Value | None, ...], factor: float, wanted: int = 4) -> int:
+    """How many stand behind the point where the largest value is written with as many as wanted."""
     largest = factor * _largest(values)
-    return min(max(3 - math.floor(math.log10(largest)), 0), 6) if largest > 0 else 0
+    return min(max(wanted - 1 - math.floor(math.log10(largest)), 0), 6) if largest > 0 else 0

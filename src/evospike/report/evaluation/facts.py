@@ -197,7 +197,10 @@ class Curve:
 
 @dataclass(frozen=True)
 class Robustness:
-    """How accuracy holds up. strength, space: of the protocol's noise. interval: half of the 95 % interval of noisy."""
+    """How accuracy holds up. strength, space: of the protocol's noise. interval: half of the 95 % interval of noisy.
+
+    samples_digest: which samples and noise it was measured with; None in evaluations that do not say.
+    """
 
     kind: str
     samples: int
@@ -211,6 +214,7 @@ class Robustness:
     noisy_interval: float | None
     notes: tuple[str, ...]
     curves: tuple[Curve, ...]
+    samples_digest: str | None = None
 
 
 @dataclass(frozen=True)

@@ -157,6 +157,7 @@ def _robustness(row: Mapping[str, Any]) -> Robustness:
         noisy_interval=_maybe(row["noisy_interval"]),
         notes=tuple(map(str, row["notes"])),
         curves=tuple(map(_curve, row["curves"])),
+        samples_digest=None if row.get("samples_digest") is None else str(row["samples_digest"]),
     )
 
 

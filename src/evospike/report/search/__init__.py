@@ -1,1 +1,1 @@
-"""The page of an architecture search: what was found, and its drawing."""
+"""The page of an architecture search: how it went, and what was found."""

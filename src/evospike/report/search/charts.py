@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from evospike.evolution.population import Candidate
 from evospike.evolution.settings import MAXIMISED
@@ -14,9 +15,9 @@ from evospike.report.figures import (
     journey,
     line_trace,
     plain_layout,
-    safe,
     short,
 )
+from evospike.report.search.dots import brief, drawn_candidates, label_table, thinning
 from evospike.report.search.facts import SearchFacts, term_of
 
 TITLES = {
@@ -30,16 +31,28 @@ TITLES = {
 }
 """What the axis of a term is called."""
 
-Point = tuple[float, float, Candidate]
-"""Across, up, and whose it is."""
+TABLE = "candidates"
+"""Name of the table that the labels of all dots come from."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A candidate in a chart. row: its own in the table of labels."""
+
+    x: float
+    y: float
+    candidate: Candidate
+    row: int
 
 
 def search_charts(facts: SearchFacts) -> dict[str, Chart]:
-    """Every chart that the search has data for, by name."""
+    """Every chart that the search has data for, by name; the first one carries the table of labels for all."""
     if not facts.candidates:
         return {}
-    charts = [scores_chart(facts), plane_chart(facts)]
-    return {chart.name: chart for chart in charts if chart is not None}
+    found = [chart for chart in (scores_chart(facts), plane_chart(facts)) if chart is not None]
+    table = {"meta": {TABLE: label_table(drawn_candidates(facts))}}
+    charts = [replace(chart, layout={**chart.layout, **table}) if chart is found[0] else chart for chart in found]
+    return {chart.name: chart for chart in charts}
 
 
 def scores_chart(facts: SearchFacts) -> Chart | None:
@@ -51,7 +64,11 @@ def scores_chart(facts: SearchFacts) -> Chart | None:
     numbers = [generation.number + 1 for generation in generations]
     best = [short(generation.best_of("score")) for generation in generations]
     medians = [short(generation.median_of("score")) for generation in generations]
-    points = [(c.generation + 1, _level(c, "score", floor=min(known)), c) for c in facts.candidates]
+    floor = min(known)
+    points = [
+        Point(one.generation + 1, floor if (value := term_of(one, "score")) is None else value, one, row)
+        for row, one in enumerate(drawn_candidates(facts))
+    ]
     data = [
         _dots(points),
         line_trace("median", numbers, medians, "@series0", "solid"),
@@ -65,20 +82,18 @@ def scores_chart(facts: SearchFacts) -> Chart | None:
         f"score{kinds}. {journey('Best', best)} {journey('Median', medians)}"
     )
     axes = {"xaxis": count_axis("generation", numbers), "yaxis": axis_of(TITLES["score"])}
-    return Chart("scores", summary, _shown(data), plain_layout(380, **axes))
+    return Chart("scores", summary, _shown(data), plain_layout(380, **axes), thinning(facts))
 
 
 def plane_chart(facts: SearchFacts) -> Chart | None:
     """Every candidate by the second objective (across) and the first (up), with the front; None without any."""
     up, across = facts.objectives[:2]
-    placed = [
-        (x, y, candidate)
-        for candidate in facts.candidates
-        if (x := term_of(candidate, across)) is not None and (y := term_of(candidate, up)) is not None
-    ]
+    placed = list(_placed(facts, across, up))
     if not placed:
         return None
-    front = sorted((point for point in placed if point[2] in facts.front), key=lambda point: point[:2])
+    members = {(one.generation, one.index) for one in facts.front}
+    front = [point for point in placed if (point.candidate.generation, point.candidate.index) in members]
+    front.sort(key=lambda point: (point.x, point.y))
     data = [
         _dots(placed),
         _front_trace(front, joined=len(facts.objectives) == 2),
@@ -86,40 +101,35 @@ def plane_chart(facts: SearchFacts) -> Chart | None:
         _ring(placed, facts),
     ]
     summary = (
-        f"{_whose(facts)}{_better(up)} against {_better(across)}: {len(placed)} candidates, of which {len(front)} form "
-        "the front."
+        f"{_whose(facts)}{_better(up)} against {_better(across)}: {_measured(facts, across, up)} candidates, of which "
+        f"{len(front)} form the front."
     )
     axes = {"xaxis": axis_of(TITLES[across]), "yaxis": axis_of(TITLES[up])}
-    return Chart("plane", summary, _shown(data), plain_layout(440, **axes))
+    return Chart("plane", summary, _shown(data), plain_layout(440, **axes), thinning(facts))
 
 
-def hover(candidate: Candidate) -> str:
-    """What a dot says of its candidate."""
-    score = candidate.score
-    lines = [f"generation {candidate.generation + 1}, candidate {candidate.index + 1}"]
-    if not score.ok:
-        lines.append(safe(f"{score.status}: {score.reason}"))
-    lines += [
-        f"{safe(name.replace('_', ' '))} {value:,.6g}" for name, value in score.terms.items() if value is not None
-    ]
-    return "<br>".join(lines)
+def _placed(facts: SearchFacts, across: str, up: str) -> Iterator[Point]:
+    """What is drawn and has both terms."""
+    for row, candidate in enumerate(drawn_candidates(facts)):
+        x, y = term_of(candidate, across), term_of(candidate, up)
+        if x is not None and y is not None:
+            yield Point(x, y, candidate, row)
 
 
-def _level(candidate: Candidate, term: str, *, floor: float) -> float:
-    """The measured value; what has none stands on the floor."""
-    value = term_of(candidate, term)
-    return floor if value is None else value
+def _measured(facts: SearchFacts, *terms: str) -> int:
+    """How many candidates have all of these terms."""
+    return sum(all(term_of(candidate, term) is not None for term in terms) for candidate in facts.candidates)
 
 
 def _dots(points: Sequence[Point]) -> Plain:
     """The usable ones."""
-    usable = [point for point in points if point[2].score.ok]
+    usable = [point for point in points if point.candidate.score.ok]
     return {**_points("candidates", usable), "marker": {"color": "@muted", "size": 6, "opacity": 0.5}}
 
 
 def _crosses(points: Sequence[Point]) -> Plain:
     """Those that failed."""
-    failed = [point for point in points if not point[2].score.ok]
+    failed = [point for point in points if not point.candidate.score.ok]
     cross = {"symbol": "x", "size": 8, "color": "@bad", "line": {"color": "@surface", "width": 1}}
     return {**_points("no usable score", failed), "marker": cross}
 
@@ -133,7 +143,7 @@ def _front_trace(points: Sequence[Point], *, joined: bool) -> Plain:
 
 def _ring(points: Sequence[Point], facts: SearchFacts) -> Plain:
     """Around the winner, before there is one around the best so far."""
-    chosen = [point for point in points if point[2] == facts.chosen]
+    chosen = [point for point in points if point.candidate == facts.chosen]
     ring = {"symbol": "circle-open", "size": 20, "color": "@winner", "line": {"width": 3}}
     return {**_points("winner" if facts.finished else "best so far", chosen), "marker": ring}
 
@@ -143,10 +153,11 @@ def _points(name: str, points: Sequence[Point]) -> Plain:
         "type": "scatter",
         "mode": "markers",
         "name": name,
-        "x": [short(x) for x, _, _ in points],
-        "y": [short(y) for _, y, _ in points],
+        "x": brief(point.x for point in points),
+        "y": brief(point.y for point in points),
         "hoverinfo": "text",
-        "text": [hover(candidate) for _, _, candidate in points],
+        "meta": TABLE,
+        "customdata": [point.row for point in points],
     }
 
 

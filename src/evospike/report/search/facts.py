@@ -23,6 +23,9 @@ from evospike.search.space import Space
 SEED_TERMS = ("score", "parameters", "operations", "firing_rate")
 """What is said of every search of a run."""
 
+MOST_OTHERS = 36
+"""Candidates outside the front that a page lists."""
+
 
 @dataclass(frozen=True)
 class SearchGeneration:
@@ -75,16 +78,37 @@ class SearchSeed:
 
 
 @dataclass(frozen=True)
+class Search:
+    """One search as its record has it."""
+
+    number: int
+    generations: tuple[SearchGeneration, ...]
+    front: tuple[Candidate, ...]
+    chosen: Candidate | None
+
+    @property
+    def scored(self) -> int:
+        return sum(len(generation.candidates) for generation in self.generations)
+
+    def summary(self) -> SearchSeed:
+        """As its candidates were scored in their generations."""
+        terms = {} if self.chosen is None else self.chosen.score.terms
+        return SearchSeed(self.number, self.scored, *(terms.get(name) for name in SEED_TERMS))
+
+
+@dataclass(frozen=True)
 class SearchFacts(RunFacts):
     """Everything the page of a search shows. Of several searches one is drawn: the best, or the best so far.
 
-    seeds: every search, in order. drawn: number of the one that all that follows is about.
+    seeds: every search, in order. searches: the same, as their records have them. drawn: number of the one that all
+    that follows is about.
     front: candidates that no other beats in all of `objectives`, the best in the first one first.
     chosen: the winner; before there is one, the best so far. genome: its architecture.
     side: height and width of the images in pixels, None where only the data knows.
     """
 
     seeds: tuple[SearchSeed, ...]
+    searches: tuple[Search, ...]
     drawn: int
     generations: tuple[SearchGeneration, ...]
     front: tuple[Candidate, ...]
@@ -109,6 +133,14 @@ class SearchFacts(RunFacts):
     @property
     def objectives(self) -> tuple[str, ...]:
         return plane_objectives(self.recipe)
+
+    @property
+    def others(self) -> list[Candidate]:
+        """Usable candidates that some other beats, but for the chosen one: the best in the first objective first."""
+        listed = {(one.generation, one.index) for one in (*self.front, *([self.chosen] if self.chosen else []))}
+        left = [c for c in self.candidates if c.score.ok and (c.generation, c.index) not in listed]
+        costs = [(cost, c) for c in left if (cost := _costs(c, self.objectives)) is not None]
+        return [c for _, c in sorted(costs, key=lambda pair: (pair[0], pair[1].generation, pair[1].index))]
 
     @property
     def failed(self) -> int:
@@ -139,6 +171,7 @@ def gather_search(run: RunFolder) -> SearchFacts:
         result,
         data,
         seeds,
+        tuple(searches),
         drawn.number,
         drawn.generations,
         drawn.front,
@@ -190,47 +223,28 @@ def candidate_of(one: RecordedCandidate) -> Candidate:
     return Candidate(one.generation, one.index, one.genotype, one.score)
 
 
-@dataclass(frozen=True)
-class _Search:
-    """One search as its record has it."""
-
-    number: int
-    generations: tuple[SearchGeneration, ...]
-    front: tuple[Candidate, ...]
-    chosen: Candidate | None
-
-    @property
-    def scored(self) -> int:
-        return sum(len(generation.candidates) for generation in self.generations)
-
-    def summary(self) -> SearchSeed:
-        """As its candidates were scored in their generations."""
-        terms = {} if self.chosen is None else self.chosen.score.terms
-        return SearchSeed(self.number, self.scored, *(terms.get(name) for name in SEED_TERMS))
-
-
-def _read_search(run: RunFolder, number: int, objectives: Sequence[str]) -> _Search:
+def _read_search(run: RunFolder, number: int, objectives: Sequence[str]) -> Search:
     study = _read_store(run, number)
     generations = () if study is None else _generations(study)
     place = None if study is None else study.winner
     candidates = [candidate for generation in generations for candidate in generation.candidates]
     front = front_of(candidates, objectives)
     chosen = next((c for c in candidates if (c.generation, c.index) == place), front[0] if front else None)
-    return _Search(number, generations, front, chosen)
+    return Search(number, generations, front, chosen)
 
 
-def _best_so_far(searches: Sequence[_Search], objectives: Sequence[str]) -> _Search:
+def _best_so_far(searches: Sequence[Search], objectives: Sequence[str]) -> Search:
     """The search whose best candidate is the best of all; the first where nothing is usable yet."""
     best = front_of([one.chosen for one in searches if one.chosen is not None], objectives)
     return next((one for one in searches if best and one.chosen is best[0]), searches[0])
 
 
-def _winner(searches: Sequence[_Search], result: Mapping[str, Any]) -> _Search:
+def _winner(searches: Sequence[Search], result: Mapping[str, Any]) -> Search:
     """The search that the result calls the best; results of single searches do not always name it."""
     return {one.number: one for one in searches}[result.get("winner_seed", 0)]
 
 
-def _found(search: _Search, result: Mapping[str, Any]) -> SearchSeed:
+def _found(search: Search, result: Mapping[str, Any]) -> SearchSeed:
     """What the result says of a search; results of single searches do not always list it."""
     told = {seed["seed"]: seed for seed in result.get("seeds", [{**result, "seed": 0}])}[search.number]
     return SearchSeed(search.number, search.scored, *(told.get(name) for name in SEED_TERMS))

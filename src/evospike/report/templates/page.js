@@ -7,6 +7,26 @@
   const figures = JSON.parse(document.getElementById("figures").textContent);
   const config = { displayModeBar: false, displaylogo: false, responsive: true, scrollZoom: false, doubleClick: false };
 
+  // what the points of a figure say when pointed at: a trace with a `meta` names a table, its `customdata` the rows of it
+  const spoken = (value) =>
+    Math.abs(value) < 1e-4 ? String(value) : value.toLocaleString("en", { maximumSignificantDigits: 6 });
+  const told = ({ generations, numbers, reasons, failures, terms }) =>
+    generations.map((generation, row) =>
+      [
+        `generation ${generation}, candidate ${numbers[row]}`,
+        ...(row in failures ? [reasons[failures[row]]] : []),
+        ...terms.filter(([, values]) => values[row] !== null).map(([name, values]) => `${name} ${spoken(values[row])}`),
+      ].join("<br>"),
+    );
+  const texts = {};
+  for (const { layout } of Object.values(figures)) {
+    for (const [name, table] of Object.entries(layout.meta ?? {})) texts[name] = told(table);
+    delete layout.meta;
+  }
+  for (const trace of Object.values(figures).flatMap(({ data }) => data)) {
+    if (trace.meta) trace.text = trace.customdata.map((row) => texts[trace.meta][row]);
+  }
+
   const remembered = () => {
     try {
       return localStorage.getItem("evospike-theme");

@@ -191,7 +191,7 @@ def _value_axis(label: str, history: History, values: Sequence[float]) -> Plain:
     low, high = math.log10(min(values)), math.log10(max(values))
     pad = max(0.08 * (high - low), 0.05)
     low, high = low - pad, high + pad
-    ticks = _log_ticks(low, high)
+    ticks = log_ticks(low, high)
     return {
         **axis,
         "type": "log",
@@ -201,13 +201,23 @@ def _value_axis(label: str, history: History, values: Sequence[float]) -> Plain:
     }
 
 
-def _log_ticks(low: float, high: float) -> list[float]:
-    """Round numbers between two powers of ten: the coarsest choice that gives at least three, else the finest."""
-    found: list[float] = []
-    for digits in ((1,), (1, 3), (1, 2, 5), (1, 2, 3, 5, 7), tuple(k / 10 for k in range(10, 100))):
-        decades = range(math.floor(low), math.ceil(high) + 1)
+def log_ticks(low: float, high: float) -> list[float]:
+    """Three to eight round numbers between two powers of ten: whole decades, else parts of them, else even steps.
+
+    low, high: at least a tenth of a decade apart.
+    """
+    decades = range(math.floor(low), math.ceil(high) + 1)
+    for digits in ((1,), (1, 3), (1, 2, 5), (1, 2, 3, 5, 7)):
         found = [float(f"{digit}e{decade}") for decade in decades for digit in digits]
         found = [tick for tick in found if low <= math.log10(tick) <= high]
         if len(found) >= 3:
-            break
-    return found
+            return found[:: math.ceil(len(found) / 8)]
+    return _even_ticks(10**low, 10**high)
+
+
+def _even_ticks(low: float, high: float) -> list[float]:
+    """Three to six round numbers between two numbers, at the finest even steps that give no more."""
+    decade = math.floor(math.log10(high - low)) - 1
+    steps = (float(f"{digits}e{decade + up}") for up in range(3) for digits in (1, 2, 2.5, 5))
+    found = ([step * k for k in range(math.ceil(low / step), math.floor(high / step) + 1)] for step in steps)
+    return [float(f"{tick:.6g}") for tick in next(ticks for ticks in found if len(ticks) <= 6)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from statistics import fmean
 
 from evospike.report.figures import (
@@ -12,6 +12,7 @@ from evospike.report.figures import (
     Plain,
     axis_of,
     count_axis,
+    evenly,
     finite,
     in_lines,
     line_trace,
@@ -20,6 +21,9 @@ from evospike.report.figures import (
     short,
 )
 from evospike.report.training.gather import Arm, Training
+
+MOST_EPOCHS = 300
+"""About as many epochs of a curve are drawn, more than a screen can tell apart."""
 
 
 def arms_chart(arms: Sequence[Arm]) -> Chart:
@@ -85,30 +89,35 @@ def training_charts(trainings: Sequence[Training]) -> list[Chart]:
 
 
 def curve_chart(name: str, key: str, title: str, trainings: Sequence[Training], factor: float = 1.0) -> Chart | None:
-    """One quantity per epoch, times `factor`: a thin line per seed, a thick one for their mean."""
+    """One quantity per epoch, times `factor`: a thin line per seed, a thick one for their mean.
+
+    Of long trainings the epochs are evenly thinned, the same ones in every curve.
+    """
+    groups = {arm: [curve_of(training, key, factor) for training in own] for arm, own in by_arm(trainings).items()}
+    epochs = sorted({epoch for curves in groups.values() for curve in curves for epoch in curve})
+    if not epochs:
+        return None
+    kept = {epochs[place] for place in evenly(len(epochs), MOST_EPOCHS)}
     data: list[Plain] = []
     ends: list[str] = []
-    epochs: list[int] = []
-    for k, (arm, own) in enumerate(by_arm(trainings).items()):
-        curves = [curve for training in own if (curve := curve_of(training, key, factor))]
-        if not curves:
-            continue
+    for k, (arm, curves) in enumerate(groups.items()):
         colour, dash = f"@series{k % SERIES}", DASHES[k % len(DASHES)]
-        if len(curves) > 1:
-            data += [_seed_line(arm, curve, colour) for curve in curves]
-        everywhere = sorted({epoch for curve in curves for epoch in curve})
-        means = [short(fmean(curve[epoch] for curve in curves if epoch in curve)) for epoch in everywhere]
-        data.append({**line_trace(safe(arm), everywhere, means, colour, dash), "legendgroup": safe(arm)})
-        ends.append(f"{arm} ends at {means[-1]}")
-        epochs += everywhere
-    if not data:
-        return None
-    marks = "lines+markers" if len(set(epochs)) <= 15 else "lines"
+        known = [curve for curve in curves if curve]
+        if len(known) > 1:
+            data += [_seed_line(arm, _thinned(curve, kept), colour) for curve in known]
+        if known:
+            means = mean_curve(known)
+            ends.append(f"{arm} ends at {short(means[max(means)])}")
+            drawn = _thinned(means, kept)
+            line = line_trace(safe(arm), list(drawn), [short(mean) for mean in drawn.values()], colour, dash)
+            data.append({**line, "legendgroup": safe(arm)})
+    marks = "lines+markers" if len(epochs) <= 15 else "lines"
     for trace in data:
         trace["mode"] = marks if trace.get("showlegend", True) else "lines"
     summary = f"{title.capitalize()} per epoch, mean over seeds: {'; '.join(ends)}."
     axes = {"xaxis": count_axis("epoch", epochs), "yaxis": axis_of(title)}
-    return Chart(name, summary, tuple(data), plain_layout(340, **axes))
+    note = f"Drawn: {len(kept)} of {len(epochs)} epochs, evenly." if len(kept) < len(epochs) else ""
+    return Chart(name, summary, tuple(data), plain_layout(340, **axes), note)
 
 
 def rates_chart(trainings: Sequence[Training]) -> Chart | None:
@@ -151,6 +160,12 @@ def by_arm(trainings: Iterable[Training]) -> dict[str, list[Training]]:
 def curve_of(training: Training, key: str, factor: float = 1.0) -> dict[int, float]:
     """A quantity by epoch, from 1, times `factor`; epochs that did not record it are left out."""
     return {int(epoch["epoch"]) + 1: factor * epoch[key] for epoch in training.epochs if finite(epoch.get(key))}
+
+
+def _thinned(curve: Mapping[int, float], kept: Collection[int]) -> dict[int, float]:
+    """A curve at the epochs that are drawn, and at its own last."""
+    last = max(curve)
+    return {epoch: value for epoch, value in curve.items() if epoch in kept or epoch == last}
 
 
 def _seed_line(arm: str, curve: Mapping[int, float], colour: str) -> Plain:

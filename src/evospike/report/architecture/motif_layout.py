@@ -5,11 +5,10 @@ Coordinates are pixels, y grows downwards, y = 0 is the middle of the inputs.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
+from evospike.report.architecture.geometry import Curve, Point
 from evospike.search.motif import Motif, MotifEdge
 
 RADIUS = 17.0
@@ -30,54 +29,6 @@ _BENDS = (40.0, -40.0, 66.0, -66.0, 92.0, -92.0, 118.0, -118.0)
 """Tried in this order, positive ones away from the middle."""
 
 _LABEL_TIMES = (0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74, 0.18, 0.82)
-
-
-class Point(NamedTuple):
-    """A place, or a step between two."""
-
-    x: float
-    y: float
-
-    def plus(self, step: Point, factor: float = 1.0) -> Point:
-        return Point(self.x + factor * step.x, self.y + factor * step.y)
-
-    def to(self, other: Point) -> Point:
-        """The step from here to there."""
-        return Point(other.x - self.x, other.y - self.y)
-
-    def distance(self, other: Point) -> float:
-        return math.hypot(other.x - self.x, other.y - self.y)
-
-    def unit(self) -> Point:
-        length = math.hypot(self.x, self.y)
-        return Point(self.x / length, self.y / length)
-
-
-class Curve(NamedTuple):
-    """A cubic Bézier curve."""
-
-    start: Point
-    first: Point
-    second: Point
-    end: Point
-
-    def at(self, t: float) -> Point:
-        """The point at t in 0..1."""
-        s = 1 - t
-        weights = (s**3, 3 * s * s * t, 3 * s * t * t, t**3)
-        return Point(
-            sum(w * p.x for w, p in zip(weights, self, strict=True)),
-            sum(w * p.y for w, p in zip(weights, self, strict=True)),
-        )
-
-    def points(self) -> list[Point]:
-        """Twenty-one points from start to end."""
-        return [self.at(k / 20) for k in range(21)]
-
-    @property
-    def heading(self) -> Point:
-        """The direction, of length 1, in which it ends."""
-        return self.second.to(self.end).unit()
 
 
 @dataclass(frozen=True)
