@@ -208,11 +208,10 @@ def check_structure(recipe: Recipe, spec: NetworkSpec, samples: int, *, evolves:
 
 
 def _check_choice_of_epoch(recipe: Recipe, total_steps: int) -> None:
-    """Refuse to compare epochs that were chosen by validation images with a last one that is pruned unseen; a training
-    of one step is for trying a recipe."""
+    """Refuse to compare epochs that were chosen by validation images with a last one that is pruned unseen."""
     arms, sparse = set(recipe.final.arms), recipe.sparse
     at_once = "one-shot" in arms or (sparse.method == "one_shot" and not arms <= {"dense", "static"})
-    if not (sparse.active and at_once and recipe.training.keep == "best" and total_steps > 1):
+    if not (sparse.active and at_once and recipe.training.keep == "best"):
         return
     require(
         one_shot_step(replace(sparse, method="one_shot"), total_steps) != total_steps,
