@@ -64,6 +64,8 @@ def test_inspect_names_layers_of_recipes_and_runs(evospike, finished, recipe) ->
     assert of_run.document["parameters"] == json.loads((finished / "result.json").read_text())["parameters"]
     more = evospike("inspect", finished, "--json", "--genes", 9).document
     assert more["gene_parameters"] == 81
+    idle = evospike("inspect", finished, "--set", "sparse.grow=random")
+    assert (idle.code, "sparse.grow: without effect" in idle.err) == (2, True)
     text = evospike("inspect", finished)
     assert "conv2.conv" in text.out
     assert text.err == ""
@@ -131,6 +133,10 @@ def test_settings_of_other_verbs_are_said_to_have_no_effect(evospike) -> None:
         "notice: search.in_flight=4 has no effect on evolve: [search] is read by search alone",
         "notice: space.cells=4 has no effect on evolve: [space] is read by search and rank alone",
     ]
+    said = evospike("train", "digits", "--set", "run.executor=ray", "--set", "run.threads=1", "--dry-run", "--json")
+    assert said.lines == [
+        "notice: run.executor=ray has no effect on train: run.executor is read by evolve, search and rank alone"
+    ]
 
 
 def test_what_is_simulated_is_said_before_any_number(evospike, recipe) -> None:
@@ -138,6 +144,8 @@ def test_what_is_simulated_is_said_before_any_number(evospike, recipe) -> None:
     events = ("--data", "digits-events", "--set", "data.events.frames=2", "--set", "data.simulator.sensor=8")
     assert f"data: {told}" in evospike("inspect", recipe, *events).out.splitlines()
     assert evospike("inspect", recipe, *events, "--json").document["data"]["simulated"] is True
+    for verb in ("train", "search"):
+        assert f"data: {told}" in evospike(verb, recipe, *events, "--dry-run").out.splitlines()
     said = evospike("train", recipe, *events, "-o", "run", "--epochs", 1)
     assert said.lines.index(f"notice: data: {told}") < min(k for k, line in enumerate(said.lines) if "steps" in line)
     assert f"data: {told}" in said.out.splitlines()

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import evospike
 from evospike.core.errors import SettingsError
 from evospike.core.rng import torch_stream
 from evospike.genetic.encode import materialise
@@ -355,3 +356,30 @@ def test_a_graph_is_settled_once_it_has_its_final_number_of_synapses(tiny, hand,
 def test_averages_begin_anew_where_all_was_pruned_at_once(tiny, hand, method, at, expected: list[int]) -> None:
     learner = hand(tiny(), SparseSettings(density=0.3, method=method, one_shot_at=at), epochs=2).learner
     assert [learner.averages_from(step) for step in range(10)] == expected
+
+
+def test_any_module_is_sparse_in_a_loop_of_ones_own() -> None:
+    """As docs/using.md has it."""
+    net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(128, 10))
+    optimiser = torch.optim.AdamW(net.parameters(), lr=0.01)
+    learner = evospike.sparsify(net, density=0.2, seed=3, grow="random")
+    learner.begin(optimiser, {}, 2, 10)
+
+    def existing() -> Tensor:
+        return torch.cat([weight_of(layer).flatten() != 0 for layer in (net[0], net[3])])
+
+    first, images, labels = existing(), torch.randn(16, 1, 6, 6), torch.arange(16) % 10
+    for step in range(20):
+        optimiser.zero_grad()
+        F.cross_entropy(net(images), labels).backward()
+        if not learner.gradients_ready(step):
+            optimiser.step()
+        learner.updated(step)
+        assert learner.epoch_record()["density"] == pytest.approx(0.2, abs=1 / 1352)
+        assert int(existing().sum()) <= round(0.2 * 1352)
+    assert not torch.equal(existing(), first)
+
+
+def test_settings_without_a_density_have_no_effect_and_are_refused() -> None:
+    with pytest.raises(SettingsError, match=r"^sparse.grow: without effect, for at density 1"):
+        evospike.sparsify(nn.Linear(3, 2), density=1, grow="random")

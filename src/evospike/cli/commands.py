@@ -13,10 +13,10 @@ from evospike.cli.arguments import check_action, flags_given, names_in
 from evospike.core.errors import EvospikeError, SettingsError
 from evospike.core.launch import Launch
 from evospike.core.progress import tell
-from evospike.core.settings import Settings, merge, parse_override, read_settings
+from evospike.core.settings import Settings, merge, read_settings
 from evospike.core.text import harmless, shortened
 from evospike.data.settings import DataSettings
-from evospike.jobs.recipe import Recipe, read_recipe, recipe_from_plain, shipped_recipes
+from evospike.jobs.recipe import Recipe, laid_over, read_recipe, recipe_from_plain, shipped_recipes
 
 if TYPE_CHECKING:
     from evospike.jobs.folder import RunFolder
@@ -29,8 +29,12 @@ READ_BY: Mapping[str, tuple[str, ...]] = {
     "rank": ("rank",),
     **dict.fromkeys(("space", "scoring", "dissimilarity"), ("search", "rank")),
     "final": ("evolve", "train"),
+    **dict.fromkeys(
+        ("run.candidate_minutes", "run.executor", "run.ray_address", "run.gpu_share", "run.retries"),
+        ("evolve", "search", "rank"),
+    ),
 }
-"""Sections of a recipe that some verbs alone read."""
+"""Sections of a recipe, and single fields of others, that some verbs alone read."""
 
 
 def run_job(arguments: Namespace) -> Printed:
@@ -39,23 +43,26 @@ def run_job(arguments: Namespace) -> Printed:
     _tell_what_is_not_read(arguments)
     if arguments.dry_run:
         from evospike.jobs.inspection import dry_run
+        from evospike.jobs.results import data_in_words
 
         document = dry_run(recipe, arguments.command)
-        return document, _lines(document)
+        return document, _lines({**document, "data": data_in_words(document["data"])})
     from evospike.jobs.folder import create_run
 
     return _conducted(create_run(arguments.command, recipe, arguments.output), recipe, arguments)
 
 
 def _tell_what_is_not_read(arguments: Namespace) -> None:
-    """Notices of what `--set` changes in sections of other verbs. Refused it is not: recipes hold those sections too,
-    and are checked as a whole."""
+    """Notices of what `--set` changes that other verbs read. Refused it is not: recipes hold that too, and are checked
+    as a whole."""
     for text in arguments.set:
-        section = next(iter(parse_override(text)))
-        verbs = READ_BY.get(section, (arguments.command,))
-        if arguments.command not in verbs:
-            alone = f"[{section}] is read by {' and '.join(verbs)} alone"
-            tell(f"{shortened(text)} has no effect on {arguments.command}: {alone}")
+        field = ".".join(key.strip() for key in text.partition("=")[0].split("."))
+        section = field.partition(".")[0]
+        name, verbs = (field, READ_BY[field]) if field in READ_BY else (f"[{section}]", READ_BY.get(section))
+        if verbs is not None and arguments.command not in verbs:
+            *others, last = verbs
+            readers = f"{', '.join(others)} and {last}" if others else last
+            tell(f"{shortened(text)} has no effect on {arguments.command}: {name} is read by {readers} alone")
 
 
 def replay(arguments: Namespace) -> Printed:
@@ -293,9 +300,7 @@ def _given(arguments: Namespace) -> dict[str, Any]:
 
 
 def _overlaid(values: dict[str, Any], arguments: Namespace) -> dict[str, Any]:
-    for text in arguments.set:
-        values = merge(values, parse_override(text))
-    return merge(values, _given(arguments))
+    return laid_over(values, arguments.set, _given(arguments))
 
 
 def _recipe_or_run(arguments: Namespace) -> Recipe:
@@ -305,7 +310,10 @@ def _recipe_or_run(arguments: Namespace) -> Recipe:
 
         run = open_run(arguments.recipe)
         recorded = merge(run.recipe.to_plain(), {"model": {"genome": model_of(run)}})
-        return recipe_from_plain(_overlaid(recorded, arguments))
+        recipe = recipe_from_plain(_overlaid(recorded, arguments))
+        if arguments.set or _given(arguments):
+            recipe.check_new()
+        return recipe
     return _recipe(arguments)
 
 

@@ -107,6 +107,7 @@ def dry_run(recipe: Recipe, verb: str) -> dict[str, Any]:
     return {
         "verb": verb,
         "recipe": recipe.name,
+        "data": told_data(recipe, None),
         "network": spec.name,
         "parameters": encoded_parameters(spec, recipe.encoding).total,
         "training_samples": samples,
@@ -127,6 +128,7 @@ def _dry_search(recipe: Recipe, verb: str) -> dict[str, Any]:
     return {
         "verb": verb,
         "recipe": recipe.name,
+        "data": told_data(recipe, None),
         "training_samples": samples,
         "candidates": expected.candidates,
         "device": resolve_device(recipe.run.device),

@@ -100,12 +100,7 @@ class Recipe(Settings):
 
     def check_new(self) -> None:
         """Refuse what only the record of an earlier run may say. Raises: SettingsError."""
-        idle = [f"sparse.{name}" for name in self.sparse.idle()]
-        require(
-            not idle,
-            f"{', '.join(idle)}: without effect, for at density 1 every synapse exists; set a density below 1, as with "
-            "--density 0.1, or leave it out",
-        )
+        self.sparse.check_effect()
         augment = self.data.augment
         require(
             self.data.source not in DIRECTED or augment.kind == "none" or augment.flip == 0,
@@ -145,19 +140,27 @@ class Recipe(Settings):
 def read_recipe(name: str, overrides: Sequence[str] = (), flags: Mapping[str, Any] | None = None) -> Recipe:
     """A shipped recipe, or the TOML file at that path, with `section.field=value` overrides and flags laid over it.
 
-    A density of 1 laid over it turns its [sparse] off as a whole.
     Raises: SettingsError naming the unknown recipe, field or value.
     """
-    values, given = _values_of(name), dict[str, Any]()
+    recipe = recipe_from_plain(laid_over(_values_of(name), overrides, flags or {}))
+    recipe.check_new()
+    return recipe
+
+
+def laid_over(values: Mapping[str, Any], overrides: Sequence[str], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a recipe with `section.field=value` overrides, then flags laid over them.
+
+    A density of 1 laid over it turns its [sparse] off as a whole.
+    Raises: SettingsError for what is no override.
+    """
+    given = dict[str, Any]()
     for text in overrides:
         given = merge(given, parse_override(text))
-    given = merge(given, flags or {})
+    given = merge(given, flags)
     sparse = given.get("sparse")
     if isinstance(sparse, Mapping) and sparse.get("density") == 1:
         values = {**values, "sparse": {}}
-    recipe = recipe_from_plain(merge(values, given))
-    recipe.check_new()
-    return recipe
+    return merge(values, given)
 
 
 def recipe_from_plain(values: Mapping[str, Any]) -> Recipe:

@@ -32,9 +32,11 @@ def sparsify(net: nn.Module, density: float = 0.1, *, seed: int = 0, **settings:
     them in a training loop. Frozen weights stay as they are.
 
     settings: further fields of `SparseSettings`. Call it when initial values are drawn and the module is on its device.
-    Raises: SettingsError as `SparseSettings` and `masks.attach`.
+    Raises: SettingsError as `SparseSettings`, its `check_effect` and `masks.attach`.
     """
-    return StructureLearner(attach(net, SparseSettings(density=density, **settings), seed))
+    chosen = SparseSettings(density=density, **settings)
+    chosen.check_effect()
+    return StructureLearner(attach(net, chosen, seed))
 
 
 class StructureLearner:

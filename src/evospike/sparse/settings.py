@@ -95,9 +95,14 @@ class SparseSettings(Settings):
         """Whether any synapse will be missing at any time."""
         return self.density < 1
 
-    def idle(self) -> list[str]:
-        """Settings that differ from their defaults and have no effect, because the density is 1."""
-        return [] if self.active else [one.name for one in fields(self) if getattr(self, one.name) != one.default]
+    def check_effect(self) -> None:
+        """Refuse settings that differ from their defaults where no synapse is missing. Raises: SettingsError."""
+        idle = [] if self.active else [one.name for one in fields(self) if getattr(self, one.name) != one.default]
+        require(
+            not idle,
+            f"{', '.join(f'sparse.{name}' for name in idle)}: without effect, for at density 1 every synapse exists; "
+            "set a density below 1, as with --density 0.1, or leave it out",
+        )
 
     def layer_densities(self) -> list[tuple[str, float]]:
         """Layer patterns and their densities, in the order of `layers`; a pattern may come twice."""
