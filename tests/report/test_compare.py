@@ -209,7 +209,7 @@ def test_noise_of_another_strength_is_not_compared(runs, tmp_path):
     for path, strength in zip(paths, (0.5, 0.25, 0.5), strict=True):
         made.evaluate(path, OPERATIONS["a"], noisy=FIRST, strength=strength)
     _, page = page_of(paths, tmp_path)
-    assert "Accuracy with noise of run 2 was measured on other samples" in page.text
+    assert "Robustness of run 2 was measured on other samples" in page.text
     assert page.row("2 b", "Spikes per sample")["Accuracy with noise (%)"] == "–"
     assert page.row("3 c", "Spikes per sample")["Accuracy with noise (%)"].startswith("91.00 ± ")
 
@@ -226,11 +226,24 @@ def test_noise_of_another_strength_is_not_compared(runs, tmp_path):
 )
 def test_noise_is_compared_on_the_same_samples_only(runs, tmp_path, digests, seeds, alike):
     paths = [runs(name, FIRST, overrides=[f"run.seed={seed}"]) for name, seed in zip("ab", seeds, strict=True)]
+    curves = [made.curve("noise", "of the norm", (0.9, 0.5))]
     for path, digest in zip(paths, digests, strict=True):
-        made.evaluate(path, OPERATIONS["a"], noisy=FIRST, samples_digest=digest)
+        made.evaluate(path, OPERATIONS["a"], noisy=FIRST, samples_digest=digest, curves=curves)
     facts = gather(paths)
     assert facts.unlike == (() if alike else (2,))
     assert (facts.quantities["noisy_accuracy"].values[1] is None) is not alike
+    assert facts.curves == ((("noise", "of the norm"),) if alike else ())
+
+
+def test_curves_of_what_was_tried_otherwise_are_left_out(runs):
+    paths = [runs("a", FIRST), runs("b", SECOND), runs("c", FIRST)]
+    curves = [made.curve("noise", "of the norm", (0.9, 0.5))]
+    for path, digest in zip(paths, ("d1", "d2", "d1"), strict=True):
+        made.evaluate(path, OPERATIONS["a"], noisy=FIRST, samples_digest=digest, curves=curves)
+    facts = gather(paths)
+    named = {line["name"] for line in comparison_charts(facts)["robustness-0"].data if line.get("name")}
+    assert named >= {facts.runs[0].title, facts.runs[2].title}
+    assert facts.runs[1].title not in named
 
 
 def test_charts_show_the_runs_at_their_values(runs):

@@ -50,7 +50,7 @@ def cost_chart(facts: Comparison, place: int, quantity: Quantity) -> Chart:
 
 def _robustness_charts(facts: Comparison) -> list[Chart]:
     """Accuracy by the strength of a change, a line and a band per run."""
-    arms = [replace(run.evaluation, name=run.title) for run in facts.runs if run.evaluation]
+    arms = [replace(run.evaluation, name=run.title) for run in facts.tried if run.evaluation]
     looks = {run.title: run.number - 1 for run in facts.runs}
     found = [robustness_chart(place, *curve, arms, looks) for place, curve in enumerate(facts.curves)]
     return [_tall(chart, len(arms)) for chart in found]

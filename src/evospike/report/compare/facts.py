@@ -51,7 +51,7 @@ class Comparison:
 
     fields: of the recipes, those that differ, with every run's value as TOML. quantities: by key, those that some run
     has. assumptions: of the energy models, by title; runs may state different ones. unlike: numbers of the runs whose
-    noisy accuracy was measured otherwise than that of the first run that has one, and is left out.
+    robustness was measured otherwise than that of the first run that has one, and is left out.
     """
 
     runs: tuple[ComparedRun, ...]
@@ -85,12 +85,17 @@ class Comparison:
         return tuple(one for one in self.quantities.values() if one.aim == "less" and one.known > 1)
 
     @property
+    def tried(self) -> tuple[ComparedRun, ...]:
+        """Runs that were evaluated, and not on other samples or with other draws than the first of them."""
+        return tuple(run for run in self.runs if run.evaluation and run.number not in self.unlike)
+
+    @property
     def curves(self) -> tuple[tuple[str, str], ...]:
-        """Every kind of change that two runs or more were tried under, and the unit of its strengths."""
-        tried = Counter(
-            (curve.name, curve.unit) for run in self.runs if run.robustness for curve in run.robustness.curves
+        """Every kind of change that two runs or more were tried under alike, and the unit of its strengths."""
+        counts = Counter(
+            (curve.name, curve.unit) for run in self.tried if run.robustness for curve in run.robustness.curves
         )
-        return tuple(curve for curve, runs in tried.items() if runs > 1)
+        return tuple(curve for curve, runs in counts.items() if runs > 1)
 
     @property
     def measured(self) -> tuple[Quantity, ...]:
@@ -165,7 +170,7 @@ def _apart(facts: TrainingFacts, first: TrainingFacts) -> tuple[str, ...]:
 
 
 def _quantities(runs: Sequence[ComparedRun]) -> tuple[dict[str, Quantity], tuple[int, ...]]:
-    """Every quantity that some run has, by key, and the runs whose noisy accuracy is not comparable."""
+    """Every quantity that some run has, by key, and the runs whose robustness is not comparable."""
     noises = {run.number: _noise(run, run.robustness) for run in runs if run.robustness is not None}
     usual = next(iter(noises.values()), None)
     unlike = tuple(number for number, noise in noises.items() if noise != usual)
@@ -190,7 +195,7 @@ def _quantities(runs: Sequence[ComparedRun]) -> tuple[dict[str, Quantity], tuple
 
 
 def _noise(run: ComparedRun, robustness: Robustness) -> tuple[int | float | str, ...]:
-    """How a noisy accuracy was measured; an evaluation that does not name its samples drew them by the root seed."""
+    """How robustness was measured; an evaluation that does not name its samples drew them by the root seed."""
     samples = robustness.samples_digest or run.facts.recipe.run.seed
     return robustness.samples, robustness.noise_seeds, robustness.strength, robustness.space, samples
 
