@@ -8,7 +8,6 @@ from typing import Any, NoReturn
 
 import evospike
 from evospike.core.errors import SettingsError
-from evospike.core.settings import nearest
 from evospike.core.text import shortened
 
 SOURCES = (
@@ -246,15 +245,23 @@ def _recipes(commands: Any) -> None:
 def _data(commands: Any) -> None:
     about = "data sets: what is there, what is in one, decode one into the cache"
     data = commands.add_parser("data", help=about, description=about)
-    data.add_argument("action", help="list, info or cache")
-    data.add_argument("flag.data.source", nargs="?", metavar="source", help=f"{SOURCES} (default: the recipe's)")
-    data.add_argument(
-        "--recipe", metavar="RECIPE", help="a shipped recipe or a TOML file, whose data settings are taken"
-    )
-    _flag(data, "--folder", "data.folder", str, "folder of local copies (default: $EVOSPIKE_DATA)")
-    _flag(data, "--image-size", "data.image_size", int, "side in pixels to resize to")
-    _set(data, "data.FIELD=VALUE", "set any field of data, as data.events.frames=4; repeatable")
-    _common(data)
+    actions = data.add_subparsers(dest="action", metavar="ACTION", required=True)
+    _data_action(actions, "list", "what is there")
+    for name, about in (("info", "what is in a data set"), ("cache", "decode a data set into the cache")):
+        action = _data_action(actions, name, about)
+        action.add_argument("flag.data.source", nargs="?", metavar="source", help=f"{SOURCES} (default: the recipe's)")
+        action.add_argument(
+            "--recipe", metavar="RECIPE", help="a shipped recipe or a TOML file, whose data settings are taken"
+        )
+        _flag(action, "--image-size", "data.image_size", int, "side in pixels to resize to")
+        _set(action, "data.FIELD=VALUE", "set any field of data, as data.events.frames=4; repeatable")
+
+
+def _data_action(actions: Any, name: str, about: str) -> Any:
+    action = actions.add_parser(name, help=about, description=about)
+    _flag(action, "--folder", "data.folder", str, "folder of local copies (default: $EVOSPIKE_DATA)")
+    _common(action)
+    return action
 
 
 def _bench(commands: Any) -> None:
@@ -311,10 +318,3 @@ def names_in(text: str) -> list[str]:
     if not all(names):
         raise SettingsError(f"'{text}' holds an empty name; give names separated by commas, as A,B")
     return names
-
-
-def check_action(action: str, known: list[str]) -> str:
-    """An action of a command, or a SettingsError with the nearest one."""
-    if action not in known:
-        raise SettingsError(f"unknown action '{action}'; {nearest(action, known)}")
-    return action

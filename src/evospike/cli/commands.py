@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evospike.cli.arguments import check_action, flags_given, names_in
+from evospike.cli.arguments import flags_given, names_in
 from evospike.core.errors import EvospikeError, SettingsError
 from evospike.core.launch import Launch
 from evospike.core.progress import tell
@@ -223,15 +223,15 @@ def recipes(arguments: Namespace) -> Printed:
 
 def data(arguments: Namespace) -> Printed:
     """data: list, info, cache."""
-    action = check_action(arguments.action, ["list", "info", "cache"])
+    from evospike.data.catalogue import build_cache, describe, list_sources
+
+    action = arguments.action
+    if action == "list":
+        sources = list_sources(_given(arguments).get("data", {}).get("folder", ""))
+        return {"sources": sources}, "\n".join(_lines(row, " ") for row in sources)
     recorded = {} if arguments.recipe is None else {"data": read_recipe(arguments.recipe).to_plain()["data"]}
     values = _overlaid(recorded, arguments)
     settings = read_settings(_DataAlone, values).data
-    from evospike.data.catalogue import build_cache, describe, list_sources
-
-    if action == "list":
-        sources = list_sources(settings.folder)
-        return {"sources": sources}, "\n".join(_lines(row, " ") for row in sources)
     if "source" not in values.get("data", {}):
         raise SettingsError(f"data {action} needs a data set, as in: evospike data {action} digits")
     document = describe(settings) if action == "info" else build_cache(settings)
