@@ -297,6 +297,22 @@ def test_a_folder_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
         pass
 
 
+def test_a_folder_that_its_holder_removed_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, removed = tmp_path / "build", []
+    making = lock_module.make_folder
+
+    def make_then_lose(path: Path) -> None:
+        making(path)
+        if not removed:
+            removed.append(path)
+            path.rmdir()
+
+    monkeypatch.setattr(lock_module, "make_folder", make_then_lose)
+    with RunLock(folder):
+        assert removed == [folder]
+        assert (folder / NAME).is_file()
+
+
 def test_of_many_that_find_a_stale_lock_one_gets_it(tmp_path: Path) -> None:
     stale(tmp_path, pid=2**22 + 1)
     rivals = [child(COMPETE, tmp_path) for _ in range(4)]

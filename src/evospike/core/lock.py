@@ -113,11 +113,10 @@ class RunLock:
         """Take the folder, or raise RunError."""
         token = uuid.uuid4().hex
         try:
-            make_folder(self.folder)
-            with guarded(self.folder / GUARD):
-                self._remove_stale()
-                os.utime(self.folder / GUARD)
-                self._held = self._create(token)
+            try:
+                self._take(token)
+            except FileNotFoundError:  # who held it removed the folder just now
+                self._take(token)
         except OSError as error:
             raise RunError(
                 f"cannot write to '{self.folder}' ({error.strerror}); "
@@ -126,6 +125,13 @@ class RunLock:
         self._token, self._lost, self._seen, self._ended = token, "", clock(), threading.Event()
         self._discard_leftovers()
         threading.Thread(target=self._beat, args=[self._ended], name="run lock", daemon=True).start()
+
+    def _take(self, token: str) -> None:
+        make_folder(self.folder)
+        with guarded(self.folder / GUARD):
+            self._remove_stale()
+            os.utime(self.folder / GUARD)
+            self._held = self._create(token)
 
     def release(self) -> None:
         """Give the folder back; does nothing when it is not held (any more)."""
