@@ -77,6 +77,7 @@ TABLE: list[tuple[list[str], str]] = [
     (["data", "cache", "digits", "--set", "data.event.frames=4"], "unknown field 'data.event'; did you mean 'events'?"),
     (["data", "cache", "digits", "--set", "events.frames=4"], "unknown field 'events'; known: data"),
     (["data", "cache", "--set", "data=4"], "'data' is a section, given 4"),
+    (["data", "info", "nmnist", "--set", "data.events.duration_ms=9"], "data.events.duration_ms is 9, without effect"),
     (["data", "cache", "--recipe", "digits-evnts"], "unknown recipe 'digits-evnts'; did you mean 'digits-events'?"),
     (["train", "digits", "--executor", "ray"], "it goes with evolve, search, rank, resume and replay; see evospike tr"),
     (["train", "--ray-address=a:1"], "--ray-address says where candidates are scored, of which 'train' has none"),

@@ -155,6 +155,15 @@ def test_settings_of_synapses_without_a_density_are_refused(given: list[str], na
     assert read_recipe("digits", given, {"sparse": {"density": 0.1}}).sparse.active
 
 
+def test_a_duration_of_frames_that_are_cut_otherwise_is_refused() -> None:
+    frames = ["data.source=cifar10dvs", "model.steps=10", "data.augment.kind=basic", "data.events.duration_ms=20"]
+    with pytest.raises(
+        SettingsError, match=r"^data.events.duration_ms is 20, without effect on frames of equal number"
+    ):
+        read_recipe("digits", frames)
+    assert read_recipe("digits", [*frames, "data.events.split=duration"]).data.events.duration_ms == 20
+
+
 def test_a_density_of_one_turns_off_what_a_recipe_says_of_synapses(write) -> None:
     path = write('like = "digits"\n[sparse]\ndensity = 0.2\ngrow = "random"\nlayers = ["classifier=1"]\n')
     assert read_recipe(path).sparse.grow == "random"

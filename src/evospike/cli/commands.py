@@ -234,6 +234,7 @@ def data(arguments: Namespace) -> Printed:
     settings = read_settings(_DataAlone, values).data
     if "source" not in values.get("data", {}):
         raise SettingsError(f"data {action} needs a data set, as in: evospike data {action} digits")
+    settings.events.check_effect()
     document = describe(settings) if action == "info" else build_cache(settings)
     return document, _lines(document)
 

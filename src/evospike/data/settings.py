@@ -95,6 +95,15 @@ class EventSettings(Settings):
         require(1 <= self.frames <= 1000, f"events.frames is 1 to 1000, given {self.frames}")
         require(0.001 <= self.duration_ms <= 1e6, f"events.duration_ms is 0.001 to 1e6, given {self.duration_ms}")
 
+    def check_effect(self) -> None:
+        """Refuse a duration of frames that are cut otherwise. Raises: SettingsError."""
+        usual = EventSettings().duration_ms
+        require(
+            self.split == "duration" or self.duration_ms == usual,
+            f"data.events.duration_ms is {self.duration_ms:g}, without effect on frames of equal {self.split}; set "
+            f"data.events.split=duration, or leave it at {usual:g}",
+        )
+
 
 MOST_SAMPLES = 100_000_000
 """Intensities, and events of noise, of one simulated recording."""

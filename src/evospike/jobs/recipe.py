@@ -101,6 +101,7 @@ class Recipe(Settings):
     def check_new(self) -> None:
         """Refuse what only the record of an earlier run may say. Raises: SettingsError."""
         self.sparse.check_effect()
+        self.data.events.check_effect()
         augment = self.data.augment
         require(
             self.data.source not in DIRECTED or augment.kind == "none" or augment.flip == 0,

@@ -18,10 +18,11 @@ from evospike.core.errors import ShapeError
 from evospike.core.files import digest_tensors
 from evospike.data.events import simulate as module
 from evospike.data.events.recording import Recording, checked
-from evospike.data.events.simulate import DARK, log_intensity, path, simulate, thresholds
+from evospike.data.events.simulate import DARK, expected_events, log_intensity, path, simulate, thresholds
 from evospike.data.settings import SimulatorSettings
 
 QUIET = SimulatorSettings(sensor=6, shift=1.5, loops=2, loop_ms=40.0, samples=8, noise_hz=0.0)
+CAMERA = SimulatorSettings()
 BUSY = SimulatorSettings(sensor=9, shift=2.0, loops=2, loop_ms=30.0, samples=8, noise_hz=50.0)
 
 
@@ -156,6 +157,14 @@ def test_every_loop_is_like_the_first() -> None:
         assert same(Recording(*joined), often)
         # the image returns to where it was, and so does every pixel
         assert np.bincount(once.y * 6 + once.x, 2 * once.p - 1.0, minlength=36).tolist() == [0.0] * 36
+
+
+@pytest.mark.parametrize("camera", [QUIET, BUSY, replace(QUIET, threshold=0.02, threshold_spread=0.0), CAMERA])
+def test_the_events_of_a_recording_are_foreseen(camera: SimulatorSettings) -> None:
+    images = images_of(5, side=8)
+    foreseen = expected_events(images, torch.arange(5), camera, 0)
+    assert np.mean([len(recording) for recording in filmed(images, camera)]) <= 1.02 * foreseen
+    assert foreseen <= 2 * np.mean([len(recording) for recording in filmed(images, camera)])
 
 
 def test_lower_thresholds_give_more_events() -> None:

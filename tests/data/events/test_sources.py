@@ -252,6 +252,19 @@ def test_digits_events_have_the_labels_and_splits_of_the_digits(camera: list[lis
     assert (task.train.images[5].numpy() == expected).all()
 
 
+def test_recordings_that_would_not_fit_are_refused_before_the_first(
+    camera: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVOSPIKE_MEMORY", "2 GB")
+    crowded = SimulatorSettings(loops=1000, threshold=0.01, threshold_spread=0.0, noise_hz=0.0)
+    with pytest.raises(
+        DataError, match=r"^simulating 'digits-events', [\d,]+ events a recording, would take about .*GB"
+    ):
+        load_task(DataSettings(source="digits-events", simulator=crowded), 0)
+    assert not camera
+    load_task(DataSettings(source="digits-events"), 0)
+
+
 @pytest.mark.usefixtures("camera")
 def test_simulated_frames_are_cached_by_the_simulators_settings() -> None:
     small, large = (DataSettings(source="digits-events", simulator=SimulatorSettings(sensor=s)) for s in (4, 6))

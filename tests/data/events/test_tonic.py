@@ -139,11 +139,23 @@ class Shuffled(_Events):
     def __init__(self, save_to: str) -> None:
         super().__init__(save_to)
         self._order = np.random.default_rng(int(save_to[-1])).permutation(20).tolist()
-        self.data = [f"{row:02d}.aedat4" for row in self._order]
+        self.data = [str(Path(save_to, f"{row:02d}.aedat4")) for row in self._order]
+        for file in self.data:
+            open(file, "ab").close()  # touch() would make it newer
         self.targets = [row % 2 for row in self._order]
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
         return super().__getitem__(self._order[i])[0], self.targets[i]
+
+
+class OneFile(_Events):
+    """All its samples are in one file, as of sets in HDF5."""
+
+    def __init__(self, save_to: str) -> None:
+        super().__init__(save_to)
+        self.location_on_system = str(Path(save_to, "OneFile"))
+        Path(self.location_on_system).mkdir(exist_ok=True)
+        open(Path(self.location_on_system, "train.h5"), "ab").close()
 
 
 class Words(_Events):
@@ -183,7 +195,7 @@ class Unreadable(_Events):
 @pytest.fixture
 def tonic(monkeypatch: pytest.MonkeyPatch) -> None:
     package, datasets = ModuleType("tonic"), ModuleType("tonic.datasets")
-    for kind in (_Events, Official, NoTargets, Shuffled, Words, Unfixed, Sound, Outside, Offline, Unreadable):
+    for kind in (_Events, Official, NoTargets, Shuffled, OneFile, Words, Unfixed, Sound, Outside, Offline, Unreadable):
         setattr(datasets, kind.__name__, kind)
     package.datasets = datasets  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "tonic", package)
@@ -222,6 +234,17 @@ def test_our_split_of_a_set_of_tonic_does_not_depend_on_the_file_system(tmp_path
     assert torch.equal(tasks[0].train.images, tasks[1].train.images)
     assert torch.equal(tasks[0].train.labels, tasks[1].train.labels)
     assert tasks[0].open_test().digest() == tasks[1].open_test().digest()
+
+
+@pytest.mark.usefixtures("tonic")
+@pytest.mark.parametrize("name", ["Shuffled", "OneFile"])
+def test_recordings_that_were_replaced_are_read_again(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "0"
+    folder.mkdir()
+    first = _task(f"tonic:{name}", folder)
+    assert _task(f"tonic:{name}", folder).cache == first.cache
+    next(file for file in sorted(folder.rglob("*")) if file.is_file()).write_bytes(b"other events")
+    assert _task(f"tonic:{name}", folder).cache != first.cache
 
 
 @pytest.mark.usefixtures("tonic")

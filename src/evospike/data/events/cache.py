@@ -64,7 +64,7 @@ Shape = tuple[int, int, int, int]
 def stored_events(found: FoundEvents, settings: EventSettings) -> StoredSet:
     """The frames of a data set: from the cache, else made in the cache, else (folder not writable) in memory.
 
-    While another process builds the same set, this one waits for it.
+    While another process of this machine builds the same set, this one waits for it.
     """
     folder = folder_of(found.name, ["events", FORMAT, found.name, plain(settings), found.fingerprint])
     cached = load_cached(folder)

@@ -60,12 +60,27 @@ def simulate(images: Tensor, rows: Tensor, settings: SimulatorSettings, seed: in
         raise ShapeError(f"images must be uint8 (B, 1 or 3, H, W), given {images.dtype} {tuple(images.shape)}")
     if rows.shape != images.shape[:1]:
         raise ShapeError(f"one row per image is needed, given {len(images)} images and rows {tuple(rows.shape)}")
-    together = max(1, _BLOCK_PIXELS // settings.sensor**2)
+    together = images_at_once(settings)
     recordings = []
     for start in range(0, len(images), together):
         block = slice(start, start + together)
         recordings += _filmed(images[block].cpu().numpy(), rows[block].tolist(), settings, seed)
     return recordings
+
+
+def images_at_once(settings: SimulatorSettings) -> int:
+    """How many images are filmed together."""
+    return max(1, _BLOCK_PIXELS // settings.sensor**2)
+
+
+def expected_events(images: Tensor, rows: Tensor, settings: SimulatorSettings, seed: int) -> float:
+    """About how many events a recording of these images has in the mean, at most `images_at_once`; as `simulate`.
+
+    A pixel fires once for each threshold that its log intensity moves by; turns and remainders make it fewer.
+    """
+    levels = _levels(images.cpu().numpy(), rows.tolist(), settings, seed)
+    moved = np.abs(np.diff(levels, axis=0, append=levels[:1])).sum(dtype=np.float64) / len(images)
+    return settings.loops * float(moved) + _expected_noise(settings)
 
 
 def path(shift: float, samples: int) -> NDArray[np.float64]:
@@ -116,13 +131,18 @@ def _sampled(values: NDArray[np.float32], moved: float, size: int, axis: int) ->
 
 
 def _filmed(images: NDArray[np.uint8], rows: list[int], settings: SimulatorSettings, seed: int) -> list[Recording]:
-    seen = log_intensity(images, settings).reshape(settings.samples, len(images), -1)
-    levels = (seen - seen[0]) / np.stack([thresholds(settings, seed, row) for row in rows])
-    loop = _one_loop(levels, 1000.0 * settings.loop_ms)
+    loop = _one_loop(_levels(images, rows, settings, seed), 1000.0 * settings.loop_ms)
     begins = [round(1000.0 * settings.loop_ms * i) for i in range(settings.loops)]
     parts = [part._replace(t=begin + part.t) for begin in begins for part in loop]
     parts += [_noise(settings, seed, row, image) for image, row in enumerate(rows)]
     return _recordings(parts, len(images), settings.sensor)
+
+
+def _levels(images: NDArray[np.uint8], rows: list[int], settings: SimulatorSettings, seed: int) -> NDArray[np.float32]:
+    """Log intensity during one loop above that of the start, in thresholds of the pixel: (samples, B, pixels)."""
+    seen = log_intensity(images, settings).reshape(settings.samples, len(images), -1)
+    levels: NDArray[np.float32] = (seen - seen[0]) / np.stack([thresholds(settings, seed, row) for row in rows])
+    return levels
 
 
 def thresholds(settings: SimulatorSettings, seed: int, row: int) -> NDArray[np.float32]:
@@ -138,13 +158,18 @@ def _noise(settings: SimulatorSettings, seed: int, row: int, image: int) -> _Eve
     """Events without a cause: a Poisson process, alike over pixels, time and polarity; it leaves references alone."""
     draws = stream(seed, "event camera noise", row)
     duration_ms = settings.loops * settings.loop_ms
-    count = draws.poisson(settings.noise_hz * duration_ms / 1000.0 * settings.sensor**2)
+    count = draws.poisson(_expected_noise(settings))
     return _Events(
         np.full(count, image),
         draws.integers(0, settings.sensor**2, count),
         (draws.uniform(0.0, duration_ms, count) * 1000.0).astype(np.int64),
         draws.random(count) < 0.5,
     )
+
+
+def _expected_noise(settings: SimulatorSettings) -> float:
+    duration_ms = settings.loops * settings.loop_ms
+    return settings.noise_hz * duration_ms / 1000.0 * settings.sensor**2
 
 
 def _one_loop(levels: NDArray[np.float32], duration: float) -> list[_Events]:

@@ -21,8 +21,14 @@ from evospike.data.source import TEST, TRAIN
 SEED = 0
 """Of the simulator; the recordings are part of the data set and do not change with a run's seed."""
 
+IN_HAND = 5 * PART
+"""Recordings that wait to be framed, at most: a part, and those that are made ahead of it."""
+
 _BYTES_PER_EVENT = 25
-"""Image, pixel and time of 64 bits, polarity."""
+"""Of a recording: row, column and time of 64 bits, polarity."""
+
+_BYTES_WHILE_FILMED = 85
+"""Of an event of the images that are filmed together."""
 
 _VERSION = 1  # of what the simulator makes; a change makes caches anew
 
@@ -39,11 +45,9 @@ def find_simulated(
 
 
 def _open(name: str, images: Callable[[], StoredSet], settings: SimulatorSettings) -> EventSource:
-    recorded = PART * _BYTES_PER_EVENT * round(settings.noise_hz * settings.loops * settings.loop_ms / 1000)
-    needed = recorded * settings.sensor**2 + 4 * settings.samples * settings.sensor**2
-    require_memory(needed, f"simulating '{name}'", "lower simulator.noise_hz, loops or sensor", DataError)
     stored = images()
     training = stored.splits[TRAIN]()
+    _require_memory(training, name, settings)
     splits = {TRAIN: _filmed(training, 0, name, settings)}
     if TEST in stored.splits:
         splits[TEST] = _filmed(stored.splits[TEST](), len(training.labels), name, settings)
@@ -51,6 +55,18 @@ def _open(name: str, images: Callable[[], StoredSet], settings: SimulatorSetting
     note = f"the recordings are simulated: made from the images of {still}, not by a camera"
     sensor = (settings.sensor, settings.sensor)
     return EventSource(stored.classes, splits, sensor, KNOWN[still].split, (*stored.notes, note))
+
+
+def _require_memory(training: StoredSplit, name: str, settings: SimulatorSettings) -> None:
+    """Refuse recordings that would not fit, judged by the first images."""
+    from evospike.data.events.simulate import expected_events, images_at_once
+
+    together = images_at_once(settings)
+    first = training.images[:together]
+    events = expected_events(first, torch.arange(len(first)), settings, SEED)
+    needed = events * (IN_HAND * _BYTES_PER_EVENT + together * _BYTES_WHILE_FILMED)
+    remedy = "raise simulator.threshold, or lower its noise_hz, loops or sensor"
+    require_memory(round(needed), f"simulating '{name}', {events:,.0f} events a recording,", remedy, DataError)
 
 
 def _filmed(split: StoredSplit, first_row: int, name: str, settings: SimulatorSettings) -> EventSplit:

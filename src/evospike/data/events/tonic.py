@@ -32,7 +32,7 @@ def find_tonic(name: str, folder: Path) -> FoundEvents:
     """
     loaded = {split: _Ordered(data) for split, data in _load(name, folder).items()}
     labels = {split: _labels(name, data) for split, data in loaded.items()}
-    samples = digest_json({split: [labels[split].tolist(), data.names(folder)] for split, data in loaded.items()})
+    samples = digest_json({split: [labels[split].tolist(), data.prints(folder)] for split, data in loaded.items()})
     return FoundEvents(name, f"tonic:{name}", ["tonic", name, samples], partial(_open, name, loaded, labels))
 
 
@@ -70,9 +70,12 @@ class _Ordered:
         rows = range(len(data))
         self.rows = sorted(rows, key=self._files.__getitem__) if self._files else list(rows)
 
-    def names(self, folder: Path) -> list[str]:
-        """The files below the folder in their order; none where the set has no files of its own."""
-        return [os.path.relpath(self._files[row], folder) for row in self.rows if self._files]
+    def prints(self, folder: Path) -> list[tuple[str, int, int]]:
+        """The files of the samples in their order, or all files of a set that has no such, with bytes and modification
+        times (ns)."""
+        files = [self._files[row] for row in self.rows if self._files] or _files_in(self.data)
+        stats = [(file, os.stat(file)) for file in files]
+        return [(os.path.relpath(file, folder), stat.st_size, stat.st_mtime_ns) for file, stat in stats]
 
     def __getitem__(self, row: int) -> Any:
         return self.data[self.rows[row]]
@@ -83,6 +86,12 @@ class _Ordered:
         if given is not None and len(given) == len(self.rows):
             return [given[row] for row in self.rows]
         return [self[row][1] for row in range(len(self.rows))]
+
+
+def _files_in(data: Any) -> list[str]:
+    """All files of a data set of tonic, where it says in which folder they are."""
+    place = getattr(data, "location_on_system", None)
+    return sorted(str(file) for file in Path(place).rglob("*") if file.is_file()) if isinstance(place, str) else []
 
 
 def _labels(name: str, data: _Ordered) -> NDArray[np.int64]:
