@@ -98,6 +98,8 @@ def test_top_level_refusal_has_no_section() -> None:
 def test_records_are_validated_when_made_directly() -> None:
     with pytest.raises(SettingsError, match="'cylinders' must be positive, given 0"):
         Engine(cylinders=0)
+    with pytest.raises(SettingsError, match=r"^'fuel' cannot be 'disel'; did you mean 'diesel'\?"):
+        Engine(fuel="disel")  # type: ignore[arg-type]
 
 
 def test_nearest_and_choose() -> None:

@@ -218,15 +218,15 @@ def test_materialised_masked_layers_store_masked_weights_and_keep_their_masks() 
     torch.testing.assert_close(plain(x), net(x))
 
 
-def test_encodings_are_named_with_the_shape_they_have_as_weights() -> None:
+def test_encodings_are_named_with_the_order_of_their_axes_as_weights() -> None:
     conv = next(layer for layer in encode(cnn(), genes=4).modules() if isinstance(layer, GeneticConv2d))
-    (inputs, input_shape), (outputs, output_shape) = conv.encodings()
+    (inputs, of_inputs), (outputs, of_outputs) = conv.encodings()
     assert inputs is conv.input_encoding
     assert outputs is conv.output_encoding
-    assert (input_shape, output_shape) == ((4, 8, 3, 3), (12, 4))
+    assert (inputs.permute(of_inputs).shape, outputs.permute(of_outputs).shape) == ((4, 8, 3, 3), (12, 4))
     net = encode(build(small8((1, 8, 8), 3)), genes=4, kind="shared_tapE")
     layer = next(layer for layer in net.modules() if isinstance(layer, GeneticConv2d))
-    for (parameter, shape), key in zip(layer.encodings(), layer.keys, strict=True):
+    for (parameter, axes), key in zip(layer.encodings(), layer.keys, strict=True):
         assert parameter is net.gene_pool.encoding(key)
-        assert shape == tuple(reversed(parameter.shape))
-        assert shape[0] == 4
+        assert axes == (3, 2, 1, 0)
+        assert parameter.permute(axes).shape[0] == 4

@@ -170,6 +170,14 @@ def test_settings_that_cannot_work(tiny, overrides: list[str], message: str) -> 
         (["sparse.period_epochs=1.8"], r"longer than the part of the training that rewires, the first 0\.75 of its 2"),
         (["sparse.layers=['nosuch=0.3']"], "'sparse.layers' has 'nosuch', which no layer is called"),
         (["sparse.density=0.0001", "sparse.starved=refuse"], "leaves layer 'conv1.conv' without any synapse"),
+        (["sparse.freeze=0.05"], r"'sparse.freeze' of 0\.05 leaves no step that rewires"),
+        (
+            [
+                *("sparse.on=encodings", "encoding.kind=shared_tapE", "sparse.layers=['gene_pool*=0.3']"),
+                "final.arms=['genetic','low-rank']",  # of which the second has no shared encodings
+            ],
+            r"^arm 'low-rank': 'sparse.layers' has 'gene_pool\*', which no layer is called",
+        ),
     ],
 )
 def test_a_structure_that_cannot_be_is_refused_before_anything_is_trained(

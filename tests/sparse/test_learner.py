@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import evospike
-from evospike.core.errors import SettingsError
+from evospike.core.errors import RunError, SettingsError
 from evospike.core.rng import torch_stream
 from evospike.genetic.encode import materialise
 from evospike.layers.weights import weight_of
@@ -383,3 +383,26 @@ def test_any_module_is_sparse_in_a_loop_of_ones_own() -> None:
 def test_settings_without_a_density_have_no_effect_and_are_refused() -> None:
     with pytest.raises(SettingsError, match=r"^sparse.grow: without effect, for at density 1"):
         evospike.sparsify(nn.Linear(3, 2), density=1, grow="random")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"prune": "magntude"}, "'prune' cannot be 'magntude'; did you mean 'magnitude'"),
+        ({"method": "oneshot"}, "'method' cannot be 'oneshot'; did you mean 'one_shot'"),
+        ({"grow": "gradent"}, "'grow' cannot be 'gradent'; did you mean 'gradient'"),
+        ({"allocation": "erkk"}, "'allocation' cannot be 'erkk'; did you mean 'erk'"),
+        ({"periods": 3}, "unknown field 'periods'"),
+        ({"density": "0.1"}, "'density' wants a number, given '0.1'"),
+    ],
+)
+def test_what_a_call_cannot_mean_is_refused(given: dict[str, Any], message: str) -> None:
+    net = nn.Linear(40, 30)
+    with pytest.raises(SettingsError, match=f"^{message}"):
+        evospike.sparsify(net, **given)
+    assert not hasattr(net, "mask")
+
+
+def test_a_learner_that_has_not_begun_says_so() -> None:
+    with pytest.raises(RunError, match=r"has not begun; call learner.begin\(optimiser"):
+        evospike.sparsify(nn.Linear(40, 30)).gradients_ready(0)

@@ -6,6 +6,7 @@ import copy
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -22,6 +23,7 @@ from evospike.models.network import Network
 from evospike.models.presets import small8
 from evospike.sparse.allocation import allocate
 from evospike.sparse.masks import attach, mask_name, masked_name, prunable_tensors, summarise
+from evospike.sparse.picture import connectivity
 from evospike.sparse.settings import SparseSettings
 
 TENTH = SparseSettings(density=0.1)
@@ -143,6 +145,13 @@ def test_encodings_that_layers_share_are_masked_once(kind: str, shape: tuple[int
         assert tensor.mask.shape == stored.shape
         assert not stored[~tensor.mask].any()
         assert int(tensor.mask.sum()) == masks.quotas[name].count
+        assert tensor.mask_as_weight.shape == tensor.shape
+    pictures = {layer["name"]: layer for layer in connectivity(net, ON_ENCODINGS)}
+    for name, tensor in shared.items():
+        genes, neurons = tensor.shape[:2]
+        expected = np.moveaxis(tensor.mask.numpy(), (-1, -2), (0, 1)).reshape(genes, neurons, -1).mean(-1)
+        assert (pictures[name]["outputs"], pictures[name]["inputs"]) == (genes, neurons)
+        np.testing.assert_allclose(pictures[name]["share"], expected, atol=1e-3)
 
 
 def test_chance_graphs_have_the_density_in_the_mean() -> None:
@@ -182,6 +191,10 @@ def test_errors_say_what_to_do(tiny) -> None:
         attach(net, TENTH, 0)
     with pytest.raises(SettingsError, match=r"ReLU has no convolution or linear weight to prune"):
         attach(nn.ReLU(), TENTH, 0)
+    computed = nn.Sequential(nn.Linear(4, 4), nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)))
+    with pytest.raises(SettingsError, match=r"^the weight of layer '1' is computed from other .*; remove the param"):
+        attach(computed, TENTH, 0)
+    assert not hasattr(computed[0], "mask")
 
 
 def test_names_of_masks() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evospike.core.errors import SettingsError
-from evospike.sparse.schedule import make_schedule, one_shot_step
+from evospike.sparse.schedule import check_rewires, make_schedule, one_shot_step
 from evospike.sparse.settings import SparseSettings
 
 
@@ -28,7 +29,8 @@ def test_rewiring_happens_at_multiples_of_the_period_until_the_freeze(
     schedule, total = make_schedule(given_settings, epochs, per_epoch), epochs * per_epoch
     between = 4 if grow in ("random", "unfired") else 10
     shortest = 2 if how == "skip" else 1
-    assert schedule.period == max(shortest, min(between * per_epoch, math.floor(total / 20)))
+    end = min(math.floor(freeze * total), total - 1)
+    assert schedule.period == max(shortest, min(between * per_epoch, math.floor(total / 20), end))
     expected = [s for s in range(total - 1) if (s + 1) % schedule.period == 0 and s + 1 <= freeze * total]
     assert [s for s in range(total) if schedule.wait(s) == 0] == expected
     for step in range(total):
@@ -66,6 +68,18 @@ def test_a_period_that_is_longer_than_the_training_is_refused() -> None:
     ):
         make_schedule(SparseSettings(density=0.1, period_epochs=8), 10, 7)
     assert make_schedule(SparseSettings(density=0.1, period_epochs=11, method="static"), 10, 7).end == 0
+
+
+def test_a_training_that_is_to_rewire_does() -> None:
+    early = SparseSettings(density=0.1, freeze=0.04)
+    assert [step for step in range(1000) if make_schedule(early, 100, 10).wait(step) == 0] == [39]
+    check_rewires(early, 100, 10)
+    for freeze in (0.0, 0.001):  # before the second step
+        with pytest.raises(SettingsError, match=rf"^'sparse.freeze' of {freeze:g} leaves no step that rewires; raise"):
+            check_rewires(replace(early, freeze=freeze), 100, 10)
+        check_rewires(replace(early, freeze=freeze, method="static"), 100, 10)
+        check_rewires(replace(early, freeze=freeze, density=1.0), 100, 10)
+        check_rewires(replace(early, freeze=freeze), 1, 2)  # too short in any case
 
 
 def test_the_step_of_one_shot_pruning() -> None:

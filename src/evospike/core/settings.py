@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import json
 import math
 import re
@@ -34,13 +35,24 @@ _STRUCTURE = re.compile(r"[=\[\]{},\n]")
 
 
 class Settings:
-    """Base of every settings record: subclass it with `@dataclass(frozen=True)`."""
+    """Base of every settings record: subclass it with `@dataclass(frozen=True)`.
+
+    Choices are checked however a record is made, types where it is read (`read_settings`).
+    """
 
     def __post_init__(self) -> None:
+        for name, hint in _choices(type(self)).items():  # type: ignore[arg-type]
+            _convert(getattr(self, name), hint, name)
         self.validate()
 
     def validate(self) -> None:
         """Refuse values that cannot work together; raise SettingsError."""
+
+
+@functools.cache
+def _choices(cls: type) -> dict[str, Any]:
+    """The fields of a record that take one of some values, and which."""
+    return {name: hint for name, hint in get_type_hints(cls).items() if get_origin(hint) is Literal}
 
 
 def require(condition: bool, message: str) -> None:

@@ -187,12 +187,12 @@ class GeneticLayer(ContractedWeight):
         if self.keys is None:
             assert self.input_encoding is not None
             assert self.output_encoding is not None
-            yield self.input_encoding, tuple(self.input_encoding.shape)
-            yield self.output_encoding, tuple(self.output_encoding.shape)
+            yield self.input_encoding, tuple(range(self.input_encoding.dim()))
+            yield self.output_encoding, tuple(range(self.output_encoding.dim()))
             return
         for key in self.keys:
             stored = self.pool.encoding(key)
-            yield stored, tuple(reversed(stored.shape))  # (C, g) or (k, k, C, g): taps come first
+            yield stored, tuple(reversed(range(stored.dim())))  # (C, g) or (k, k, C, g): taps come first
 
     def form_weight(self) -> Tensor:
         # Half-precision products of three small factors underflow, so autocast is off (methods 3.14).

@@ -15,7 +15,7 @@ from typing import Any, get_args
 import numpy as np
 import torch
 
-from evospike.core.errors import RunError
+from evospike.core.errors import RunError, SettingsError
 from evospike.core.limits import MOST_PROCESSES, MOST_REPEATS
 from evospike.core.progress import tell
 from evospike.core.settings import require
@@ -36,7 +36,7 @@ from evospike.neurons.fused import compiler_available, missing_compiler
 from evospike.neurons.settings import Path
 from evospike.sparse.allocation import Quota, allocate
 from evospike.sparse.masks import prunable_tensors
-from evospike.sparse.schedule import make_schedule, one_shot_step
+from evospike.sparse.schedule import check_rewires, one_shot_step
 
 FUSED_FROM_SECONDS = 600.0
 """Estimated length of a job from which compiling the neurons (about 20 s, cold) pays."""
@@ -202,9 +202,19 @@ def check_structure(recipe: Recipe, spec: NetworkSpec, samples: int, *, evolves:
     """Refuse, before anything is trained, a structure that an arm could not have. Raises: SettingsError."""
     if trains_own(recipe, evolves=evolves):
         tell_of_fed(recipe, synapse_quotas(recipe, spec))
+        if "low-rank" in recipe.final.arms:
+            _check_low_rank(recipe, spec)
         steps = recipe.training.steps_per_epoch(samples)
-        make_schedule(recipe.sparse, recipe.training.epochs, steps)
+        check_rewires(recipe.sparse, recipe.training.epochs, steps)
         _check_choice_of_epoch(recipe, recipe.training.epochs * steps)
+
+
+def _check_low_rank(recipe: Recipe, spec: NetworkSpec) -> None:
+    """The control whose encodings have other names and shapes than the recipe's own."""
+    try:
+        synapse_quotas(replace(recipe, encoding=replace(recipe.encoding, kind="low_rank")), spec)
+    except SettingsError as error:
+        raise SettingsError(f"arm 'low-rank': {error}") from None
 
 
 def _check_choice_of_epoch(recipe: Recipe, total_steps: int) -> None:

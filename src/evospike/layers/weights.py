@@ -46,9 +46,8 @@ class GeneratedWeight(nn.Module, ABC):
         """The weight before it is masked, as a differentiable float32 tensor, shape (out, in, *kernel)."""
 
     def encodings(self) -> Iterator[tuple[nn.Parameter, tuple[int, ...]]]:
-        """The stored vectors of neurons that the weight is generated from, each with its shape read as a weight's.
-
-        Their entries can be missing, as synapses can: `(out, in, *kernel)` says between how many things they lie.
+        """The stored vectors of neurons that the weight is generated from, each with the order of its axes in which it
+        reads as a weight, (out, in, *kernel): its entries can be missing, as synapses can.
         """
         return iter(())
 

@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from evospike.core.errors import RunError
 from evospike.core.rng import torch_stream
+from evospike.core.settings import read_settings
 from evospike.sparse import rules
 from evospike.sparse.masks import Masks, Prunable, attach
 from evospike.sparse.schedule import Schedule, make_schedule, one_shot_step
@@ -32,9 +34,9 @@ def sparsify(net: nn.Module, density: float = 0.1, *, seed: int = 0, **settings:
     them in a training loop. Frozen weights stay as they are.
 
     settings: further fields of `SparseSettings`. Call it when initial values are drawn and the module is on its device.
-    Raises: SettingsError as `SparseSettings`, its `check_effect` and `masks.attach`.
+    Raises: SettingsError for an unknown field, a wrong type or value, settings without effect, and as `masks.attach`.
     """
-    chosen = SparseSettings(density=density, **settings)
+    chosen = read_settings(SparseSettings, {"density": density, **settings})
     chosen.check_effect()
     return StructureLearner(attach(net, chosen, seed))
 
@@ -50,6 +52,7 @@ class StructureLearner:
         self._stored = [tensor for tensor in masks.tensors if tensor.generated is None]
         self._scores: dict[str, Tensor] = {}
         self._born = self._lost = 0
+        self._begun = False
 
     def begin(self, optimiser: Optimizer, averages: Mapping[str, Tensor], epochs: int, steps_per_epoch: int) -> None:
         """Get ready for the first step. averages: moving averages of the network by parameter name, or none.
@@ -63,11 +66,19 @@ class StructureLearner:
         self._total = epochs * steps_per_epoch
         self._one_shot = one_shot_step(self._settings, self._total)
         self._ever = {tensor.name: _mask_of(tensor).clone() for tensor in self._masks.tensors}
+        self._begun = True
         self._expect(0)
 
     @torch.no_grad()
     def gradients_ready(self, step: int) -> bool:
-        """Gradients of a step (from 0) are complete and not yet clipped. True: its update is to be skipped."""
+        """Gradients of a step (from 0) are complete and not yet clipped. True: its update is to be skipped.
+
+        Raises: RunError before `begin`.
+        """
+        if not self._begun:
+            raise RunError(
+                "the learner has not begun; call learner.begin(optimiser, {}, epochs, steps_per_epoch) first"
+            )
         wait = self._schedule.wait(step)
         if wait is not None:
             self._gather(wait)

@@ -28,12 +28,14 @@ class Prunable:
     """A tensor whose entries may be missing: attribute `attribute` of the module `owner`.
 
     name: of the layer for a weight, of the parameter for an encoding. shape: as of a weight, (out, in, *kernel).
+    axes: the order in which the tensor's own axes are those of `shape`.
     """
 
     name: str
     owner: nn.Module
     attribute: str
     shape: Shape
+    axes: tuple[int, ...]
 
     @property
     def mask_name(self) -> str:
@@ -44,6 +46,11 @@ class Prunable:
         """The mask now, in the tensor's own shape; None when every entry exists."""
         mask: Tensor | None = getattr(self.owner, self.mask_name, None)
         return mask
+
+    @property
+    def mask_as_weight(self) -> Tensor | None:
+        """The mask now, in `shape`; None when every entry exists."""
+        return None if self.mask is None else self.mask.permute(self.axes)
 
     @property
     def generated(self) -> GeneratedWeight | None:
@@ -116,24 +123,37 @@ def attach(net: nn.Module, settings: SparseSettings, seed: int, key: tuple[Name,
 def prunable_tensors(net: nn.Module, settings: SparseSettings) -> Iterator[Prunable]:
     """Every weight of a two-dimensional convolution or linear layer that is generated or trained; with
     `on = "encodings"` trainable encodings in the place of weights that are generated. A tensor that several layers
-    share comes once, with the first of them."""
+    share comes once, with the first of them.
+
+    Raises: SettingsError for a trainable weight that is no parameter of its layer.
+    """
     names = {id(parameter): name for name, parameter in net.named_parameters()}
     seen: set[int] = set()
     for name, layer in weighted_layers(net):
         if not isinstance(layer, GeneratedWeight):
             weight = weight_of(layer)
             if weight.requires_grad and id(weight) not in seen:
+                if not isinstance(weight, nn.Parameter):
+                    raise SettingsError(
+                        f"the weight of layer '{name}' is computed from other parameters (weight or spectral norm?), "
+                        "and masks lie on stored ones; remove the parametrisation first"
+                    )
                 seen.add(id(weight))
-                yield Prunable(name, layer, "weight", tuple(weight.shape))
+                yield _weight_of_layer(name, layer, tuple(weight.shape))
             continue
         if settings.on == "weights":
-            yield Prunable(name, layer, "weight", layer.weight_shape)
+            yield _weight_of_layer(name, layer, layer.weight_shape)
             continue
-        for encoding, shape in layer.encodings():
+        for encoding, axes in layer.encodings():
             if encoding.requires_grad and id(encoding) not in seen:
                 seen.add(id(encoding))
                 owner, _, attribute = names[id(encoding)].rpartition(".")
-                yield Prunable(names[id(encoding)], net.get_submodule(owner), attribute, shape)
+                shape = tuple(encoding.shape[axis] for axis in axes)
+                yield Prunable(names[id(encoding)], net.get_submodule(owner), attribute, shape, axes)
+
+
+def _weight_of_layer(name: str, layer: nn.Module, shape: Shape) -> Prunable:
+    return Prunable(name, layer, "weight", shape, tuple(range(len(shape))))
 
 
 def _weights(layer: nn.Module) -> int:

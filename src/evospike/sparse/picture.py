@@ -18,14 +18,14 @@ def connectivity(net: nn.Module, settings: SparseSettings) -> list[dict[str, Any
     """For every masked tensor: its name, its numbers of outputs and inputs, and `share`, rows from the first output to
     the last, columns from the first input to the last: how much of what lies there exists, in 0..1."""
     return [
-        {"name": tensor.name, "outputs": tensor.shape[0], "inputs": tensor.shape[1], "share": coarse(tensor.mask)}
+        {"name": tensor.name, "outputs": tensor.shape[0], "inputs": tensor.shape[1], "share": coarse(mask)}
         for tensor in prunable_tensors(net, settings)
-        if tensor.mask is not None
+        if (mask := tensor.mask_as_weight) is not None
     ]
 
 
 def coarse(mask: Tensor, side: int = LARGEST_SIDE) -> list[list[float]]:
-    """Mean over kernel taps, then over blocks of outputs and inputs, so that neither side exceeds `side`."""
+    """Of a mask (out, in, *kernel): mean over taps, then over blocks of outputs and inputs; no side exceeds `side`."""
     taps = mask.double().flatten(2).mean(-1) if mask.dim() > 2 else mask.double()
     rows, columns = (min(size, side) for size in taps.shape)
     blocks = F.adaptive_avg_pool2d(taps[None], (rows, columns))[0]

@@ -35,7 +35,8 @@ class Schedule:
 def make_schedule(settings: SparseSettings, epochs: int, steps_per_epoch: int) -> Schedule:
     """The schedule of a training; one that never rewires for `static` and `one_shot`.
 
-    A period has at least two steps where rewiring skips the update, or nothing would ever be learned.
+    A period has at least two steps where rewiring skips the update, or nothing would ever be learned. One that is not
+    given is at most as long as the part before `freeze`.
     Raises: SettingsError for a `period_epochs` that is longer than the training, or than its part before `freeze`.
     """
     total = epochs * steps_per_epoch
@@ -46,9 +47,20 @@ def make_schedule(settings: SparseSettings, epochs: int, steps_per_epoch: int) -
         steps = round(settings.period_epochs * steps_per_epoch)
         _check_period(settings, epochs, steps, total, end)
     else:
-        steps = math.floor(min(EPOCHS_BETWEEN[settings.grow] * steps_per_epoch, LONGEST_SHARE * total))
+        steps = math.floor(min(EPOCHS_BETWEEN[settings.grow] * steps_per_epoch, LONGEST_SHARE * total, end))
     shortest = 2 if settings.rewired_step == "skip" else 1
     return Schedule(max(steps, shortest), end, settings.fraction, settings.final_fraction)
+
+
+def check_rewires(settings: SparseSettings, epochs: int, steps_per_epoch: int) -> None:
+    """Refuse a `freeze` before the first rewiring, in a training that is long enough for one. Raises: SettingsError."""
+    schedule = make_schedule(settings, epochs, steps_per_epoch)
+    rewires = settings.active and settings.method == "rewire"
+    if rewires and schedule.end < schedule.period < epochs * steps_per_epoch:
+        raise SettingsError(
+            f"'sparse.freeze' of {settings.freeze:g} leaves no step that rewires; raise it, as to 0.75, or set "
+            "sparse.method=static to rewire nothing"
+        )
 
 
 def one_shot_step(settings: SparseSettings, total_steps: int) -> int | None:

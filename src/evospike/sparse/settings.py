@@ -31,7 +31,8 @@ class SparseSettings(Settings):
     layers instead of the weights they generate.
     allocation: the density of each layer: by its size, `er` (n_in + n_out) and `erk` (kernel sides too), or `uniform`.
     exact_count: draw exactly the allocated number of synapses, not each by chance. keep_first_dense: leave the first
-    layer as it is. layers: `NAME=DENSITY` for single layers; NAME may hold `*`, the last entry that matches counts.
+    layer as it is (the first tensor, where an encoded layer comes first and encodings are masked). layers:
+    `NAME=DENSITY` for single layers; NAME may hold `*`, the last entry that matches counts.
     starved: what to do when a layer would be left without any synapse: `repair` gives it one, `refuse` is an error.
     prune: `magnitude`; `sign`: half of the quota from the smallest positive, half from the smallest negative weights;
     `taylor`: smallest (w dL/dw)^2. grow: `gradient`: largest; `momentum`: largest running average of the gradient, kept
