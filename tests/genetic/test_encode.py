@@ -12,13 +12,16 @@ from torch import Tensor, nn
 from evospike.core.errors import EncodingError, SettingsError
 from evospike.core.settings import read_settings
 from evospike.genetic.encode import encode as encode_where_smaller
-from evospike.genetic.encode import encode_with, materialise
-from evospike.genetic.encoding import GeneticConv2d, GeneticLayer, GeneticLinear
+from evospike.genetic.encode import encode_with, encoded_parameters, materialise
+from evospike.genetic.encoding import GenePool, GeneticConv2d, GeneticLayer, GeneticLinear
 from evospike.genetic.groups import parameter_roles
 from evospike.genetic.settings import EncodingSettings, WiringSettings
 from evospike.genetic.shared import LayerShape, plan_shared
 from evospike.models.build import build
 from evospike.models.presets import resnet19w, small8, vgg16
+from evospike.models.spec import INPUT, SpecBuilder
+from evospike.sparse.masks import attach
+from evospike.sparse.settings import SparseSettings
 
 encode = partial(encode_where_smaller, skip_growing=False)
 """These layers are so small that most would grow; `test_skip_growing_...` asks for the default."""
@@ -134,6 +137,34 @@ def test_roles_of_parameters() -> None:
     assert shared["gene_pool.interaction"] == "genes"
 
 
+def masked() -> nn.Module:
+    net = mlp()
+    attach(net, SparseSettings(density=0.5), 0)
+    return net
+
+
+def test_genes_go_wherever_they_belong() -> None:
+    inner = encode(mlp(), genes=2)
+    whole = nn.Sequential(inner, nn.Softmax(1))
+    plain = materialise(whole)
+    assert not any(isinstance(part, (GenePool, GeneticLayer)) for part in plain.modules())
+    x = noise(3, 6).float()
+    torch.testing.assert_close(plain(x), whole(x))
+    encode(plain, genes=2)
+
+
+def test_grouped_layers_that_stay_dense_are_no_obstacle_to_counting() -> None:
+    b = SpecBuilder("grouped", (8, 6, 6), 3)
+    grouped = b.node("grouped", "conv", INPUT, channels=8, kernel=3, groups=4)
+    body = b.node("body", "conv", grouped, channels=32, kernel=3)
+    b.node("classifier", "linear", b.node("pool", "global_pool", body), features=3, role="classifier")
+    spec, settings = b.finish(), EncodingSettings(genes=8)
+    net = encode_with(build(spec), settings)
+    assert encoded_parameters(spec, settings).total == sum(p.numel() for p in net.parameters() if p.requires_grad)
+    with pytest.raises(EncodingError, match="layer 'grouped' has 4 groups and cannot be encoded"):
+        encoded_parameters(spec, EncodingSettings(genes=8, skip_growing=False))
+
+
 class TestErrors:
     def test_messages(self) -> None:
         encoded = encode(mlp(), genes=2)
@@ -141,6 +172,15 @@ class TestErrors:
         owner.gene_pool = nn.Identity()
         cases: list[tuple[nn.Module, dict[str, object], str]] = [
             (mlp(), {"genes": 0}, "zero genes cannot express a weight"),
+            (mlp(), {"genes": 2.5}, r"'genes' wants a whole number, given 2\.5"),
+            (mlp(), {"genes": 2, "kind": "egde"}, "'kind' cannot be 'egde'; did you mean 'edge'"),
+            (mlp(), {"genes": 2, "contraction": "materialize"}, "did you mean 'materialise'"),
+            (mlp(), {"genes": 2, "tap_reading": "center"}, "did you mean 'centre'"),
+            (
+                masked(),
+                {"genes": 2, "layers": lambda *_: True},
+                "layer '0' has a mask, .*; encode first, then sparsify",
+            ),
             (mlp(), {"layers": lambda *_: False}, "no layer of Sequential is to be encoded"),
             (cnn(), {"layers": lambda name, _: name == "5"}, "layer '5' has 2 groups and cannot be encoded"),
             (encoded, {}, "encoded already"),

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import evospike
-from evospike.core.errors import CheckpointError, RunError
+from evospike.core.errors import CheckpointError, RunError, ShapeError
 from evospike.jobs.folder import RunFolder, create_run
 from evospike.jobs.load import load
 from evospike.layers.spiking import TimeBatchNorm2d
@@ -33,11 +33,18 @@ def test_predictions_give_the_measured_accuracy(trained, workshop) -> None:
     classes = net.predict(pixels)
     assert float((classes == labels).double().mean()) == pytest.approx(result["test_accuracy"])
     assert torch.equal(net.predict(pixels.float() / 255), classes)
+    assert torch.equal(net.predict(pixels.double() / 255), classes)
+    with pytest.raises(ShapeError, match=r"uint8 in 0..255 or floats in 0..1, given torch.int64"):
+        net.predict(pixels.long())
     net.train()
     assert torch.equal(net.predict(pixels), classes)
     assert net.training
     assert net.classes == tuple("0123456789")
     assert net(torch.zeros(3, 1, 8, 8)).shape == (2, 3, 10)
+
+
+def test_a_run_is_loaded_where_the_machine_can(trained) -> None:
+    assert evospike.load(trained[0].path, device="auto").mean.device.type in ("cpu", "cuda")
 
 
 def test_a_network_for_inference_predicts_the_same(trained, workshop) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from evospike.core.errors import SpecError
+from evospike.core.errors import SettingsError, SpecError
 from evospike.layers.spiking import SpikingNeuron, TimeBatchNorm2d
 from evospike.models.build import Vote, build
 from evospike.models.presets import resnet18, small8
@@ -67,6 +67,21 @@ def test_nodes_override_the_networks_neuron() -> None:
         build(with_neuron(decay=0.0))
     with pytest.raises(SpecError, match=r"layer 'n' \(neuron\): 'decay' of a plif neuron must start below 1"):
         build(with_neuron(kind="plif"), NeuronSettings(decay=1.0))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"path": "eagre"}, "'path' cannot be 'eagre'; did you mean 'eager'"),
+        ({"norm_time": "steps"}, "'norm_time' cannot be 'steps'; did you mean 'step'"),
+        ({"steps": 2.5}, r"'steps' wants a whole number, given 2\.5"),
+        ({"neuron": "plif"}, "neuron is a NeuronSettings, given 'plif'"),
+        ({"spec": "small8"}, "a network is built from a NetworkSpec, given 'small8'"),
+    ],
+)
+def test_arguments_that_are_none_are_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{message}"):
+        build(**{"spec": small8((1, 8, 8), 3), **given})
 
 
 def test_norm_gains_are_in_threshold_units() -> None:

@@ -181,6 +181,11 @@ def test_the_digest_of_small8_is_pinned() -> None:
             "edge 'a' -> 'a' closes a cycle within one step; give it a delay of at least 1",
         ),
         (lambda: signed()["zzz"], "no node 'zzz' in 'signed'"),
+        (
+            lambda: node("n", "neuron", INPUT, threshold=-3.0),
+            "node 'n' has threshold -3 and decay -1; a threshold is positive, a decay in (0, 1], and 0 and -1 stand for the "
+            "network's own",
+        ),
     ],
 )
 def test_refusals_name_the_node(make: Any, message: str) -> None:
@@ -263,3 +268,9 @@ def test_the_builder_writes_what_its_names_say() -> None:
     assert spec["two.norm"].args["gain"] == 0.5
     assert spec["sum"].inputs[1] == Edge("two.norm", -1, 1)
     assert (spec.name, spec.input_shape, spec.classes, spec.events) == ("net", (1, 5, 5), 2, True)
+
+
+def test_an_input_shape_may_be_a_list() -> None:
+    b = SpecBuilder("x", [1, 8, 8], 3)  # type: ignore[arg-type]
+    b.node("classifier", "linear", b.node("flat", "flatten", INPUT), features=3, role="classifier")
+    assert b.finish().input_shape == (1, 8, 8)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from evospike.core.errors import ShapeError
 from evospike.neurons.dynamics import multi_step, step
 from evospike.neurons.settings import NeuronSettings
 
@@ -277,3 +278,8 @@ def test_second_derivatives_are_refused() -> None:
     (grad,) = torch.autograd.grad((spikes * weight).square().sum(), current, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         grad.sum().backward()
+
+
+def test_whole_numbers_are_no_current() -> None:
+    with pytest.raises(ShapeError, match=r"floating-point numbers, given torch.int64; convert it with .float\(\)"):
+        multi_step(torch.full((4, 1), 2), None, NeuronSettings(threshold=2.0))

@@ -13,6 +13,9 @@ from evospike.neurons.settings import NeuronSettings
         ({"decay": 1.1}, r"'decay' must lie in \(0, 1\], given 1.1"),
         ({"kind": "plif", "decay": 1.0}, "'decay' of a plif neuron must start below 1"),
         ({"threshold": 0.0}, "'threshold' must be positive, given 0.0"),
+        ({"threshold": float("inf")}, "'threshold' wants a finite number, given inf"),
+        ({"decay": "0.5"}, "'decay' wants a number, given '0.5'"),
+        ({"reset": "none"}, "'reset' cannot be 'none'; known: "),
         ({"surrogate_width": -0.5}, "'surrogate_width' must not be negative, given -0.5"),
     ],
 )

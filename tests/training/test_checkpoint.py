@@ -57,6 +57,16 @@ def test_the_two_newest_pairs_are_kept(tmp_path: Path) -> None:
     assert loaded_step(tmp_path) == 100
 
 
+def test_a_damaged_pair_goes_when_training_has_gone_on_from_the_one_before(tmp_path: Path) -> None:
+    save(tmp_path, 800, 900)
+    flip_last_byte(tmp_path / "step-000000900.weights.safetensors")
+    assert loaded_step(tmp_path) == 800
+    save(tmp_path, 850)
+    assert saved_steps(tmp_path) == [800, 850]
+    flip_last_byte(tmp_path / "step-000000850.state.safetensors")
+    assert loaded_step(tmp_path) == 800
+
+
 @pytest.mark.parametrize("kind", ["weights", "state"])
 @pytest.mark.parametrize("damage", ["cut", "flipped", "missing", "empty"])
 def test_a_damaged_newest_pair_falls_back_with_a_line(tmp_path: Path, kind: str, damage: str) -> None:

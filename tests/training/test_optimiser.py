@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from evospike.core.errors import SettingsError
 from evospike.training.optimiser import make_optimiser, optimiser_tensors, rate_at, restore_optimiser, set_rate
@@ -130,3 +131,13 @@ def test_the_state_goes_out_by_name_and_comes_back(tiny_net, tiny_source, roles,
 def test_settings_that_cannot_work_are_refused(change: dict, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         TrainingSettings(**change)
+
+
+def test_sgd_without_momentum_is_plain() -> None:
+    layer = nn.Linear(2, 1, bias=False)
+    before = layer.weight.detach().clone()
+    training = TrainingSettings(optimiser="sgd", momentum=0.0, rate=0.5, weight_decay=0.0)
+    optimiser = make_optimiser(layer, {"weight": "weight"}, training)
+    layer(torch.ones(1, 2)).sum().backward()
+    optimiser.step()
+    torch.testing.assert_close(layer.weight, before - 0.5)

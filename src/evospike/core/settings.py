@@ -42,7 +42,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, hint in _choices(type(self)).items():  # type: ignore[arg-type]
-            _convert(getattr(self, name), hint, name)
+            convert(getattr(self, name), hint, name)
         self.validate()
 
     def validate(self) -> None:
@@ -86,7 +86,7 @@ def read_settings(cls: type[T], values: Mapping[str, Any], where: str = "") -> T
     for key in values:
         if key not in names:
             raise SettingsError(f"unknown field '{where}{shortened(key)}'; {nearest(key, names)}")
-    converted = {key: _convert(value, hints[key], f"{where}{key}") for key, value in values.items()}
+    converted = {key: convert(value, hints[key], f"{where}{key}") for key, value in values.items()}
     try:
         return cls(**converted)
     except SettingsError as error:
@@ -163,7 +163,8 @@ def _read_value(text: str) -> Any:
         return text
 
 
-def _convert(value: Any, hint: Any, where: str) -> Any:
+def convert(value: Any, hint: Any, where: str) -> Any:
+    """A plain value as what a type says. where: its name in messages. Raises: SettingsError when it is none."""
     origin = get_origin(hint)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if not isinstance(value, Mapping):
@@ -181,10 +182,10 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
             raise SettingsError(f"'{where}' wants a list, given {shown(value)}")
         if len(value) > MOST_ITEMS:
             raise SettingsError(f"'{where}' has {len(value)} entries; a list has at most {MOST_ITEMS}")
-        return tuple(_convert(item, get_args(hint)[0], f"{where}[{i}]") for i, item in enumerate(value))
+        return tuple(convert(item, get_args(hint)[0], f"{where}[{i}]") for i, item in enumerate(value))
     if origin in (Union, types.UnionType):
         options = [option for option in get_args(hint) if option is not type(None)]
-        return None if value is None else _convert(value, options[0], where)
+        return None if value is None else convert(value, options[0], where)
     return _convert_scalar(value, hint, where)
 
 

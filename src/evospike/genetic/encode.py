@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from evospike.core.errors import EncodingError
+from evospike.core.errors import EncodingError, SettingsError
+from evospike.core.settings import read_settings
 from evospike.genetic.encoding import GenePool, GeneticConv2d, GeneticLayer, GeneticLinear
 from evospike.genetic.settings import Contraction, EncodingSettings, Kind, TapReading
 from evospike.genetic.shared import LayerShape, SharedPlan, plan_shared
@@ -50,12 +51,21 @@ def encode(
 
     The replaced layers' training mode, dtype and device carry over. Shared variants need a network with a
     `.spec`.
-    Raises: EncodingError when nothing is chosen, a chosen layer has groups or is not zero padded, genes < 1,
-    or the module is encoded already or has a `gene_pool` of its own.
+    Raises: EncodingError for an argument that `EncodingSettings` would refuse, when nothing is chosen, a chosen
+    layer has groups, a mask or no zero padding, or the module is encoded already or has a `gene_pool` of its own.
     """
+    _check_arguments(
+        genes=genes,
+        kind=kind,
+        roles=roles,
+        skip_growing=skip_growing,
+        train_output_encoding=train_output_encoding,
+        contraction=contraction,
+        tap_reading=tap_reading,
+    )
     if kind == "dense":
         raise EncodingError("kind 'dense' encodes nothing; expected edge, shared_tapG, shared_tapE or low_rank")
-    _refuse_unsuitable(module, genes)
+    _refuse_unsuitable(module)
     chosen = _choose(module, layers, roles)
     shapes = {name: _shape_of(layer) for name, layer in chosen.items()}
     if skip_growing:
@@ -66,7 +76,7 @@ def encode(
         )
     for name in shapes:
         _refuse_layer(name, chosen[name])
-    plan = _plan(module, shapes, genes, kind, train_output_encoding)
+    plan = _plan(module, shapes, genes, kind)
     first = chosen[next(iter(shapes))].weight
     pool = GenePool(
         genes,
@@ -116,14 +126,20 @@ def materialise(module: nn.Module) -> nn.Module:
     if isinstance(plain, GeneticLayer):
         return _dense_twin(plain)
     _replace(plain, {id(layer): _dense_twin(layer) for layer in layers})
-    if isinstance(getattr(plain, POOL, None), GenePool):
-        delattr(plain, POOL)
+    for part in list(plain.modules()):
+        if isinstance(getattr(part, POOL, None), GenePool):
+            delattr(part, POOL)
     return plain
 
 
-def _refuse_unsuitable(module: nn.Module, genes: int) -> None:
-    if genes < 1:
-        raise EncodingError(f"{'zero' if genes == 0 else genes} genes cannot express a weight; expected at least 1")
+def _check_arguments(**given: object) -> None:
+    try:
+        read_settings(EncodingSettings, given)
+    except SettingsError as error:
+        raise EncodingError(str(error)) from None
+
+
+def _refuse_unsuitable(module: nn.Module) -> None:
     if any(isinstance(part, (GeneticLayer, GenePool)) for part in module.modules()):
         raise EncodingError(f"{type(module).__name__} is encoded already; materialise it first, or build it anew")
     if hasattr(module, POOL):
@@ -156,9 +172,11 @@ def _choose(module: nn.Module, predicate: Predicate | None, roles: tuple[str, ..
 
 
 def _refuse_layer(name: str, layer: nn.Conv2d | nn.Linear) -> None:
+    if getattr(layer, "mask", None) is not None:
+        raise EncodingError(f"layer '{name}' has a mask, of a weight that would be gone; encode first, then sparsify")
     if isinstance(layer, nn.Conv2d):
         if layer.groups != 1:
-            raise EncodingError(f"layer '{name}' has {layer.groups} groups and cannot be encoded; leave it dense")
+            raise EncodingError(_grouped(name, layer.groups))
         if layer.padding_mode != "zeros":
             raise EncodingError(
                 f"layer '{name}' has padding mode '{layer.padding_mode}'; only zero padding can be encoded"
@@ -170,9 +188,7 @@ def _shape_of(layer: nn.Conv2d | nn.Linear) -> LayerShape:
     return LayerShape(out_channels, in_channels, (kernel[0], kernel[1]) if kernel else (1, 1))
 
 
-def _plan(
-    module: nn.Module, shapes: Mapping[str, LayerShape], genes: int, kind: Kind, train_output_encoding: bool
-) -> SharedPlan | None:
+def _plan(module: nn.Module, shapes: Mapping[str, LayerShape], genes: int, kind: Kind) -> SharedPlan | None:
     if kind != "shared_tapG" and kind != "shared_tapE":
         return None
     spec = getattr(module, "spec", None)
@@ -180,8 +196,6 @@ def _plan(
         raise EncodingError(
             f"'{kind}' follows a network's spec, which {type(module).__name__} does not have; use kind='edge'"
         )
-    if not train_output_encoding:
-        raise EncodingError(f"'{kind}' cannot freeze output encodings: they are also input encodings; use kind='edge'")
     named = {node.name for node in spec.weighted()}
     for name in shapes:
         if name not in named:
@@ -323,11 +337,13 @@ def _static_shapes(
             continue
         node = spec[count.name]
         kernel = node.integer("kernel") if count.op == "conv" else 1
-        shape = LayerShape(count.output_shape[0], count.input_shape[0], (kernel, kernel))
-        if count.op == "conv" and node.integer("groups") != 1:
-            raise EncodingError(_grouped(count.name, node.integer("groups")))
-        if not settings.skip_growing or shape.encodings(settings.genes) < shape.weights:
-            shapes[count.name] = shape
+        groups = node.integer("groups") if count.op == "conv" else 1
+        shape = LayerShape(count.output_shape[0], count.input_shape[0] // groups, (kernel, kernel))
+        if settings.skip_growing and shape.encodings(settings.genes) >= shape.weights:
+            continue
+        if groups != 1:
+            raise EncodingError(_grouped(count.name, groups))
+        shapes[count.name] = shape
     if not shapes:
         raise EncodingError(
             f"no layer of '{spec.name}' is to be encoded; choose other encoding.roles, or set encoding.kind=dense"

@@ -20,12 +20,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from evospike.core.errors import EncodingError
+from evospike.core.text import shown
 from evospike.genetic.contraction import ContractedWeight, Order
 from evospike.genetic.settings import Kind, TapReading
 
@@ -59,6 +61,10 @@ class GenePool(nn.Module):
         super().__init__()
         if genes < 1:
             raise EncodingError(f"{'zero' if genes == 0 else genes} genes cannot express a weight; expected at least 1")
+        kinds = [known for known in get_args(Kind) if known != "dense"]
+        for name, value, known in (("kind", kind, kinds), ("tap_reading", tap_reading, get_args(TapReading))):
+            if value not in known:
+                raise EncodingError(f"'{name}' of a gene pool cannot be {shown(value)}; known: {', '.join(known)}")
         self.genes, self.kind, self.tap_reading = genes, kind, tap_reading
         # Not torch.eye: on the meta device it imports the compiler.
         identity = torch.zeros(genes, genes, dtype=dtype, device=device).fill_diagonal_(1.0)

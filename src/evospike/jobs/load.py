@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evospike.core.errors import RunError
+from evospike.core.errors import RunError, ShapeError
 from evospike.core.files import load_tensors
 from evospike.data.task import load_task
 from evospike.genetic.encode import materialise
@@ -52,10 +52,12 @@ class TrainedNetwork(nn.Module):
     @torch.no_grad()
     def predict(self, images: Tensor) -> Tensor:
         """Class numbers (B,) of images (B, C, H, W), uint8 in 0..255 or floats in 0..1, not normalised; of recordings,
-        counts (B, T, 2, H, W) of the network's size."""
+        counts (B, T, 2, H, W) of the network's size. Raises: ShapeError for images of another type."""
         if self.network.spec.events:
-            return self._predict(images.float().transpose(0, 1))
-        scaled = images.float() / 255 if images.dtype == torch.uint8 else images
+            return self._predict(images.to(self.mean.dtype).transpose(0, 1))
+        if images.dtype != torch.uint8 and not images.is_floating_point():
+            raise ShapeError(f"images are uint8 in 0..255 or floats in 0..1, given {images.dtype}; convert them")
+        scaled = images.to(self.mean.dtype) / (255 if images.dtype == torch.uint8 else 1)
         return self._predict((scaled - self.mean) / self.std)
 
     def _predict(self, x: Tensor) -> Tensor:
@@ -92,14 +94,15 @@ class TrainedNetwork(nn.Module):
 def load(run: str | Path, *, arm: str | None = None, seed: int = 0, device: str = "cpu") -> TrainedNetwork:
     """The trained network of a run, in eval mode.
 
-    arm, seed: which of the final trainings; the run's own network on its first seed by default.
+    arm, seed: which of the final trainings; the run's own network on its first seed by default. device: `auto`, `cpu`,
+    `cuda` or `cuda:N`.
     Raises: RunError when it is no run or not trained yet; CheckpointError when its weights are damaged.
     """
     folder = open_training(run)
     shop = workshop_of(folder, device)
     net = trained_network(folder, shop, arm or shop.recipe.final.arms[0], seed)
     task = shop.task
-    return TrainedNetwork(net, task.classes, task.mean, task.std).to(device).eval()
+    return TrainedNetwork(net, task.classes, task.mean, task.std).to(shop.plan.device).eval()
 
 
 def open_training(path: str | Path) -> RunFolder:

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from evospike.core.errors import SettingsError, SpecError
 from evospike.core.limits import require_memory
+from evospike.core.settings import convert, require
+from evospike.core.text import shown
 from evospike.layers.spiking import SpikingNeuron, TimeBatchNorm2d
 from evospike.models.counts import dense_parameters
 from evospike.models.network import Network
@@ -69,8 +71,13 @@ def build(
     """Build a specification; weights have PyTorch's defaults until they are drawn.
 
     neuron: constants of every neuron a node does not override. steps: T for static images. norm_time: batch-norm
-    statistics over time and batch together (`joint`, tdBN) or per step. Raises: SpecError naming the layer.
+    statistics over time and batch together (`joint`, tdBN) or per step.
+    Raises: SpecError naming the layer; SettingsError for an argument of another type or a choice that there is not.
     """
+    require(isinstance(spec, NetworkSpec), f"a network is built from a NetworkSpec, given {shown(spec)}")
+    require(neuron is None or isinstance(neuron, NeuronSettings), f"neuron is a NeuronSettings, given {shown(neuron)}")
+    for name, value, hint in (("steps", steps, int), ("norm_time", norm_time, BatchNormTime), ("path", path, Path)):
+        convert(value, hint, name)
     if steps < 1:
         raise SpecError(f"a network runs at least 1 step, given {steps}")
     neuron = neuron or NeuronSettings()

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from evospike.core.settings import convert
 from evospike.layers.inference import InferenceNeuron, fold_norm
 from evospike.layers.spiking import SpikingNeuron, TimeBatchNorm2d
 from evospike.models.network import Network
@@ -33,6 +34,7 @@ class InferenceNetwork(Network):
     """
 
     def __init__(self, net: Network, *, path: Path = "eager", compiled: bool = False) -> None:
+        convert(path, Path, "path")
         super().__init__(net.spec, net.steps)
         for name, module in list(copy.deepcopy(net).named_children()):
             self.add_module(name, module)

@@ -127,6 +127,15 @@ class Node:
             raise SpecError(
                 f"node '{self.name}' has unknown kind '{shortened(str(self.args['kind']))}'; known: {', '.join(KINDS)}"
             )
+        if self.op == "neuron":
+            self._check_constants(float(self.args["threshold"]), float(self.args["decay"]))
+
+    def _check_constants(self, threshold: float, decay: float) -> None:
+        if threshold < 0 or (decay < 0 and decay != -1):
+            raise SpecError(
+                f"node '{self.name}' has threshold {threshold:g} and decay {decay:g}; a threshold is positive, a decay in "
+                "(0, 1], and 0 and -1 stand for the network's own"
+            )
 
     def _typed(self, name: str, value: Argument | None, default: Argument | None) -> Argument:
         """The value as the argument's own type, so that equal nodes have equal JSON."""
@@ -179,6 +188,9 @@ class NetworkSpec:
     events: bool = False
 
     def __post_init__(self) -> None:
+        given: Any = self.input_shape
+        if isinstance(given, list):
+            object.__setattr__(self, "input_shape", tuple(given))
         self._check_values()
         self._check_order()
 

@@ -71,8 +71,11 @@ def multi_step(
     current: (T, *shape), or (1, *shape) with `steps=T` for a current that is the same at every step.
     v: potential before the first step, (*shape), or None for zero. decay: scalar tensor for a learned decay.
     path: `eager`, or `fused` for the compiled twin; both differentiate by back-propagation through time with the
-    settings' surrogate. Not twice differentiable. Raises: ShapeError when state or steps do not fit.
+    settings' surrogate. Not twice differentiable. Raises: ShapeError when state or steps do not fit, or for whole
+    numbers, which no factor can decay.
     """
+    if not current.is_floating_point():
+        raise ShapeError(f"a current is of floating-point numbers, given {current.dtype}; convert it with .float()")
     total = current.shape[0] if steps is None else steps
     if current.shape[0] not in (1, total):
         raise ShapeError(f"current has {current.shape[0]} steps, expected {total} or 1")

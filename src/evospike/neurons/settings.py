@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from evospike.core.settings import Settings, require
+from evospike.core.settings import Settings, convert, require
 
 NeuronKind = Literal["lif", "if", "plif"]
 Reset = Literal["hard", "soft"]
@@ -35,6 +35,8 @@ class NeuronSettings(Settings):
     surrogate_width: float = 0.0
 
     def validate(self) -> None:
+        for name in ("decay", "threshold", "surrogate_width"):
+            convert(getattr(self, name), float, name)
         require(0 < self.decay <= 1, f"'decay' must lie in (0, 1], given {self.decay}")
         require(self.kind != "plif" or self.decay < 1, "'decay' of a plif neuron must start below 1")
         require(self.threshold > 0, f"'threshold' must be positive, given {self.threshold}")

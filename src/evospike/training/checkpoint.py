@@ -34,7 +34,7 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint) -> None:
-    """Write a pair for a step and drop all but the newest pairs.
+    """Write a pair for a step and drop all but it and the one before; newer ones were damaged, and passed over.
 
     Raises: OSError from the operating system; earlier pairs are then still whole.
     """
@@ -42,8 +42,10 @@ def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint) -> None:
     checksum = save_tensors(weights_path, checkpoint.weights)
     record = json.dumps(checkpoint.record, allow_nan=False)
     save_tensors(state_path, checkpoint.state, {"record": record, "weights": checksum})
-    for old in saved_steps(folder)[:-KEPT_PAIRS]:
-        for path in _paths(folder, old):
+    steps = saved_steps(folder)
+    upto = steps.index(step) + 1
+    for other in [*steps[: max(upto - KEPT_PAIRS, 0)], *steps[upto:]]:
+        for path in _paths(folder, other):
             with contextlib.suppress(OSError):
                 path.unlink()
 

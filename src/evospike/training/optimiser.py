@@ -28,7 +28,8 @@ def make_optimiser(net: nn.Module, roles: Mapping[str, str], training: TrainingS
             group["params"].append(parameter)
             group["scale"] = training.gene_rate if role == "genes" else 1.0
     if training.optimiser == "sgd":
-        return torch.optim.SGD(groups.values(), lr=training.rate, momentum=training.momentum, nesterov=True, fused=True)
+        momentum = training.momentum
+        return torch.optim.SGD(groups.values(), lr=training.rate, momentum=momentum, nesterov=momentum > 0, fused=True)
     return torch.optim.AdamW(groups.values(), lr=training.rate, fused=True)
 
 
