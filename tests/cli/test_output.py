@@ -138,6 +138,11 @@ def test_settings_of_other_verbs_are_said_to_have_no_effect(evospike) -> None:
     assert said.lines == [
         "notice: run.executor=ray has no effect on train: run.executor is read by evolve, search and rank alone"
     ]
+    said = evospike("search", "digits-search", "--set", "wiring.kind=random", "--genes", 99, "--dry-run", "--json")
+    assert said.lines == [
+        "notice: wiring.kind=random has no effect on search: [wiring] is read by evolve and train alone",
+        "notice: encoding.genes=99 has no effect on search: [encoding] is read by evolve and train alone",
+    ]
 
 
 def test_what_is_simulated_is_said_before_any_number(evospike, recipe) -> None:

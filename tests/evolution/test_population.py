@@ -198,6 +198,17 @@ def test_candidates_share_one_draw_and_finalists_meet_the_same_draws(store: Stor
     assert [r.genotype for r in finalists] == [chosen[0], chosen[0], chosen[1], chosen[1]]
 
 
+def test_finalists_of_every_front_are_its_best_in_the_first_objective(store: Store) -> None:
+    result = search(store, settings=replace(SEARCH, population=12, offspring=12, finalists=10)).run()
+    everything = [candidate for generation in result.history for candidate in generation.candidates]
+    expected: list[Candidate] = []
+    for front in naive_fronts([minimised(one) for one in everything]):
+        members = [everything[place] for place in front]
+        expected += sorted(members, key=lambda one: (minimised(one), one.generation, one.index))
+    assert len(result.front) < 10
+    assert [finalist.candidate for finalist in result.finalists] == expected[:10]
+
+
 @pytest.mark.parametrize("scores", range(0, SCORES, 3))
 def test_a_search_killed_after_any_score_goes_on_as_if_unbroken(
     tmp_path: Path, scores: int, unbroken: tuple[str, PopulationResult]

@@ -79,7 +79,7 @@ def _result(run: RunFolder) -> None:
 def _evaluation(run: RunFolder) -> None:
     document = stored_evaluation(run)
     if document is not None:
-        lost_by(document, ["genetic"], "none", 1, 1)
+        lost_by(document, ["genetic"], "none", 1, 1, "normalised")
 
 
 def _plan(run: RunFolder) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import evospike.jobs.conduct as conduct_module
-from evospike.core.errors import EvospikeError, RunError
+from evospike.core.errors import EvospikeError, RunError, SettingsError
 from evospike.core.files import load_tensors
 from evospike.core.lock import RunLock
 from evospike.data.task import Task
@@ -240,3 +240,19 @@ def test_a_run_has_begun_once_its_plan_is_made_and_not_when_it_was_finished(tiny
     for _ in range(2):
         conduct(run, recipe, quiet=True, begun=lambda: seen.append(sorted(path.name for path in run.path.glob("*"))))
     assert seen == [[".run.lock.guard", "plan.json", "run.json", "run.lock"]]
+
+
+@pytest.mark.parametrize(
+    ("verb", "override"),
+    [
+        ("train", "training.keep=best"),
+        ("evolve", "evolution.loss_from=validation"),
+        ("search", "scoring.score=training"),
+    ],
+)
+def test_validation_images_that_come_to_none_are_refused(tiny, tmp_path: Path, verb: str, override: str) -> None:
+    recipe = tiny("data.train_limit=10", "data.validation=0.01", "training.batch=5", override)
+    run = create_run(verb, recipe, str(tmp_path / "run"))
+    with pytest.raises(SettingsError, match=r"want validation images, but data.validation = 0.01 of 10 leaves none"):
+        conduct(run, recipe, quiet=True)
+    assert not (run.path / "plan.json").exists()

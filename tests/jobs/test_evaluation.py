@@ -533,7 +533,9 @@ def test_the_document_is_kept_in_place_of_an_earlier_one(copy) -> None:
 
 def two_arms(kind: str, samples: int = 10) -> dict[str, Any]:
     """As much of a document as says how much it says."""
-    found = None if kind == "none" else {"kind": kind, "samples": samples, "noise_seeds": 2}
+    found = (
+        None if kind == "none" else {"kind": kind, "samples": samples, "noise_seeds": 2, "noise_space": "normalised"}
+    )
     return {"arms": [{"arm": "genetic"}, {"arm": "dense"}], "robustness": found}
 
 
@@ -558,9 +560,13 @@ def two_arms(kind: str, samples: int = 10) -> dict[str, Any]:
 def test_what_a_new_document_would_not_say(
     earlier: dict[str, Any], asked: tuple[list[str], str, int, int], lost: list[str]
 ) -> None:
-    found = lost_by(earlier, *asked)
+    found = lost_by(earlier, *asked, "normalised")
     assert len(found) == len(lost)
     assert all(said.startswith(expected) for said, expected in zip(found, lost, strict=True))
+
+
+def test_noise_in_another_space_is_not_replaced() -> None:
+    assert lost_by(two_arms("full"), ["genetic", "dense"], "full", 10, 2, "raw") == ["its noise in normalised space"]
 
 
 def test_an_earlier_document_is_not_replaced_by_one_that_says_less(runs, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -239,3 +240,11 @@ def test_a_space_of_which_nothing_fits_is_refused_at_the_start(
     with pytest.raises(SettingsError, match=r"scoring any architecture of the space .* would take about 76\.8 MB"):
         conduct(run, recipe, quiet=True)
     assert not (run.path / "plan.json").exists()
+
+
+def test_an_architecture_that_cannot_have_its_density_is_refused(workshop, tiny, request_of) -> None:
+    sparse = tiny("scoring.score=training", "sparse.density=0.0001", "sparse.starved=refuse")
+    shop = replace(workshop("scoring.score=training"), recipe=sparse)
+    score = score_architecture(shop, request_of(shop))
+    assert (score.status, "without any synapse" in score.reason) == ("refused", True)
+    assert score.terms["parameters"] > 0

@@ -183,8 +183,8 @@ def test_the_digest_of_small8_is_pinned() -> None:
         (lambda: signed()["zzz"], "no node 'zzz' in 'signed'"),
         (
             lambda: node("n", "neuron", INPUT, threshold=-3.0),
-            "node 'n' has threshold -3 and decay -1; a threshold is positive, a decay in (0, 1], and 0 and -1 stand for the "
-            "network's own",
+            "node 'n' has threshold -3 and decay -1; a threshold is positive, a decay in (0, 1], and 0 and -1 stand "
+            "for the network's own",
         ),
     ],
 )

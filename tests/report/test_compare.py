@@ -55,7 +55,8 @@ def change_of(paths, key="test_accuracy", place=1):
 
 
 def test_seeds_are_paired_where_root_seed_count_and_data_agree(runs, tmp_path):
-    paths = [runs("a", FIRST), runs("b", SECOND, overrides=[STORED, "training.epochs=2"])]
+    elsewhere = "data.folder='/another/copy'"
+    paths = [runs("a", FIRST), runs("b", SECOND, overrides=[STORED, "training.epochs=2", elsewhere])]
     change = change_of(paths)
     expected = stats.ttest_rel(SECOND, FIRST).confidence_interval(0.95)
     assert (change.mean - change.interval, change.mean + change.interval) == pytest.approx(expected, rel=1e-3)

@@ -28,7 +28,9 @@ READ_BY: Mapping[str, tuple[str, ...]] = {
     "search": ("search",),
     "rank": ("rank",),
     **dict.fromkeys(("space", "scoring", "dissimilarity"), ("search", "rank")),
-    "final": ("evolve", "train"),
+    **dict.fromkeys(
+        ("encoding", "wiring", "final", "training.epochs", "training.ema", "training.keep"), ("evolve", "train")
+    ),
     **dict.fromkeys(
         ("run.candidate_minutes", "run.executor", "run.ray_address", "run.gpu_share", "run.retries"),
         ("evolve", "search", "rank"),
@@ -53,9 +55,14 @@ def run_job(arguments: Namespace) -> Printed:
 
 
 def _tell_what_is_not_read(arguments: Namespace) -> None:
-    """Notices of what `--set` changes that other verbs read. Refused it is not: recipes hold that too, and are checked
-    as a whole."""
-    for text in arguments.set:
+    """Notices of what `--set` and flags change that other verbs read. Refused it is not: recipes hold that too, and are
+    checked as a whole."""
+    flags = (
+        f"{section}.{name}={value}"
+        for section, given in flags_given(arguments).items()
+        for name, value in given.items()
+    )
+    for text in (*arguments.set, *flags):
         field = ".".join(key.strip() for key in text.partition("=")[0].split("."))
         section = field.partition(".")[0]
         name, verbs = (field, READ_BY[field]) if field in READ_BY else (f"[{section}]", READ_BY.get(section))

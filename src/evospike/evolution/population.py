@@ -152,7 +152,8 @@ class PopulationSearch:
         ordered = self._fronts([candidate for generation in history for candidate in generation.candidates])
         if not ordered:
             raise RunError(f"no candidate of {len(history)} generations is usable; {advice(history, _REMEDY)}")
-        ordered[0].sort(key=lambda one: (self._objectives(one.score), one.generation, one.index))
+        for front in ordered:
+            front.sort(key=lambda one: (self._objectives(one.score), one.generation, one.index))
         last = history[-1].number
         finalists = self._finalists(last, [candidate for front in ordered for candidate in front])
         winner = self._choose(finalists) if finalists else ordered[0][0]

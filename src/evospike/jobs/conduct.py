@@ -12,9 +12,9 @@ from evospike.core.errors import Interrupted, RunError
 from evospike.core.launch import check_launch, launched
 from evospike.core.lock import RunLock
 from evospike.core.progress import Bar, bar, tell
-from evospike.core.settings import differences
+from evospike.core.settings import differences, require
 from evospike.core.stopping import Stop, stop_on_signals
-from evospike.data.task import load_task
+from evospike.data.task import Task, load_task
 from evospike.evolution.evaluate import Evaluate, evaluate_together, evaluate_with
 from evospike.evolution.failures import count_failures
 from evospike.evolution.records import FAILURES
@@ -144,8 +144,25 @@ def _open_workshop(run: RunFolder, recipe: Recipe) -> Workshop:
     return shop
 
 
+def _check_validation(recipe: Recipe, verb: str, task: Task) -> None:
+    """Refuse to judge by validation images where their share comes to no image. Raises: SettingsError."""
+    judges = {
+        "scoring.score = 'training'": verb == "search" and recipe.scoring.score == "training",
+        "evolution.loss_from = 'validation'": verb == "evolve" and recipe.evolution.loss_from == "validation",
+        "training.keep = 'best'": verb in ("evolve", "train") and recipe.training.keep == "best",
+    }
+    wanted = [name for name, holds in judges.items() if holds]
+    share = recipe.data.validation
+    require(
+        not wanted or share == 0 or len(task.validation) > 0,
+        f"{' and '.join(wanted)} want validation images, but data.validation = {share:g} of {len(task.train)} leaves "
+        "none; raise it, or data.train_limit",
+    )
+
+
 def _make_plan(run: RunFolder, recipe: Recipe) -> Plan:
     task = load_task(recipe.data, recipe.run.seed)
+    _check_validation(recipe, run.verb, task)
     if run.trains:
         return make_plan(recipe, task, evolves=run.verb == "evolve")
     expected = estimate(recipe, task.shape, len(task.classes), len(task.train), ranks=run.verb == "rank")

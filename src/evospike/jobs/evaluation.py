@@ -180,7 +180,7 @@ def _refuse_to_lose(run: RunFolder, arms: Sequence[str], disturbance: _Disturban
     if earlier is None:
         return
     samples = min(disturbance.samples, test_samples)
-    if lost := lost_by(earlier, arms, disturbance.kind, samples, disturbance.seeds):
+    if lost := lost_by(earlier, arms, disturbance.kind, samples, disturbance.seeds, disturbance.space):
         raise RunError(
             f"{run.path / FILE} says more, this would lose {' and '.join(lost)}; ask for as much, keep a copy of the "
             "file elsewhere, or replace it with --force"

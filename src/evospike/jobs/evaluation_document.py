@@ -51,16 +51,20 @@ def stored_evaluation(run: RunFolder) -> dict[str, Any] | None:
     return document
 
 
-def lost_by(document: Mapping[str, Any], arms: Sequence[str], robustness: str, samples: int, seeds: int) -> list[str]:
+def lost_by(
+    document: Mapping[str, Any], arms: Sequence[str], robustness: str, samples: int, seeds: int, space: str
+) -> list[str]:
     """What a document says that one of these arms and this robustness would not: each in some words.
 
-    samples, seeds: of the new robustness.
+    samples, seeds, space: of the new robustness, the last where its noise is added.
     """
     with reading("the earlier evaluation", "replace it with --force"):
-        return _lost_by(document, arms, robustness, samples, seeds)
+        return _lost_by(document, arms, robustness, samples, seeds, space)
 
 
-def _lost_by(document: Mapping[str, Any], arms: Sequence[str], robustness: str, samples: int, seeds: int) -> list[str]:
+def _lost_by(
+    document: Mapping[str, Any], arms: Sequence[str], robustness: str, samples: int, seeds: int, space: str
+) -> list[str]:
     missing = [arm["arm"] for arm in document["arms"] if arm["arm"] not in arms]
     lost = [f"the numbers of {', '.join(missing)}"] if missing else []
     found = document["robustness"]
@@ -70,6 +74,8 @@ def _lost_by(document: Mapping[str, Any], arms: Sequence[str], robustness: str, 
         return [*lost, f"its robustness ({found['kind']})"]
     if samples < found["samples"] or seeds < found["noise_seeds"]:
         lost.append(f"robustness over {found['samples']:,} samples and {found['noise_seeds']} noise seeds")
+    if space != found["noise_space"]:
+        lost.append(f"its noise in {found['noise_space']} space")
     return lost
 
 

@@ -25,7 +25,6 @@ from evospike.measure.settings import DissimilaritySettings, Distance, Weighting
 from evospike.models.counts import dense_parameters, macs_per_step
 from evospike.models.spec import NetworkSpec
 from evospike.search.decode import decode, edge_counts
-from evospike.search.space import Space
 from evospike.training.loop import Diverged
 
 SILENT_BELOW = 1e-4
@@ -69,7 +68,7 @@ class Probed:
 
 def architecture(shop: Workshop, values: Sequence[float]) -> NetworkSpec:
     """The network that a genome's integers stand for, on the run's data."""
-    genome = Space(shop.recipe.space).genome(tuple(int(value) for value in values))
+    genome = shop.space.genome(tuple(int(value) for value in values))
     return decode(genome, shop.task.shape, len(shop.task.classes), events=shop.recipe.data.records_events)
 
 
@@ -83,6 +82,8 @@ def score_architecture(shop: Workshop, request: Request) -> Score:
         terms, health = _measure(shop, spec, request.draw_key)
     except Diverged as error:
         return Score("diverged", str(error), {}, time.monotonic() - started)
+    except SettingsError as error:  # it cannot have the recipe's density
+        return Score("refused", str(error), static_terms(shop, spec), time.monotonic() - started)
     return Score(health.status, health.reason, terms, time.monotonic() - started)
 
 
@@ -251,5 +252,7 @@ def rank_architecture(shop: Workshop, request: Request) -> Score:
         ]
     except Diverged as error:
         return Score("diverged", str(error), {}, time.monotonic() - started)
+    except SettingsError as error:  # as above
+        return Score("refused", str(error), static_terms(shop, spec), time.monotonic() - started)
     terms |= {name: fmean(one[name] for one in trained) for name in trained[0]}
     return Score(health.status, health.reason, terms, time.monotonic() - started)

@@ -34,7 +34,6 @@ from evospike.jobs.spaces import candidate_count, genome_variation
 from evospike.jobs.workshop import Workshop
 from evospike.models.counts import dense_parameters, macs_per_step
 from evospike.search.motif import read_motifs
-from evospike.search.space import Space
 
 PROBES = "probe batches"
 """Name under which a search records the digests of the batches its candidates are shown."""
@@ -104,6 +103,7 @@ def _search_once(
         before = len(store.scores())
         root, drawn = root_of(recipe.run.seed, seed), with_own_draws(evaluate, seed)
         result = PopulationSearch(store, recipe.search.each, root, variation, drawn, show).run()
+        agree(store, MOTIFS, motif_definitions(recipe))  # processes that began later read the file later
         return Found(seed, result, store.digest(), len(store.scores()) - before)
 
 
@@ -239,6 +239,6 @@ def _seed(shop: Workshop, found: Found) -> dict[str, Any]:
 
 def _genome(shop: Workshop, genotype: Genotype) -> dict[str, Any]:
     values = tuple(int(value) for value in genotype.values)
-    genome = json.loads(Space(shop.recipe.space).genome(values).to_json())
+    genome = json.loads(shop.space.genome(values).to_json())
     assert isinstance(genome, dict)
     return genome

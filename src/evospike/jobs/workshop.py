@@ -26,6 +26,7 @@ from evospike.models.build import build
 from evospike.models.init import draw_stored
 from evospike.models.network import Network
 from evospike.models.spec import NetworkSpec
+from evospike.search.space import Space
 from evospike.sparse.learner import StructureLearner
 from evospike.sparse.masks import attach
 from evospike.sparse.settings import SparseSettings
@@ -133,6 +134,11 @@ class Workshop:
         net = self._built(spec)
         draw_stored(net, self.recipe.run.seed, draw_key)
         return self._placed(net)
+
+    @cached_property
+    def space(self) -> Space:
+        """The recipe's space of architectures; its file of motifs is read once."""
+        return Space(self.recipe.space)
 
     @cached_property
     def probe_batches(self) -> list[Tensor]:

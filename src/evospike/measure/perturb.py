@@ -2,8 +2,8 @@
 
 Changes of the input take samples first: images (B, C, H, W) or event frames (B, T, 2, H, W), and give the same shape,
 dtype and device. A random one takes one generator per sample (`sample_streams`), so that what happens to a sample does
-not depend on the batch it is in; its draws do not depend on the strength either. At strength 0 all of them give back
-what they got. `pixels` are values in 0..1, before normalisation.
+not depend on the batch it is in; its draws do not depend on the strength either, but where events are dropped. At
+strength 0 all of them give back what they got. `pixels` are values in 0..1, before normalisation.
 """
 
 from __future__ import annotations

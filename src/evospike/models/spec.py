@@ -133,8 +133,8 @@ class Node:
     def _check_constants(self, threshold: float, decay: float) -> None:
         if threshold < 0 or (decay < 0 and decay != -1):
             raise SpecError(
-                f"node '{self.name}' has threshold {threshold:g} and decay {decay:g}; a threshold is positive, a decay in "
-                "(0, 1], and 0 and -1 stand for the network's own"
+                f"node '{self.name}' has threshold {threshold:g} and decay {decay:g}; a threshold is positive, a decay "
+                "in (0, 1], and 0 and -1 stand for the network's own"
             )
 
     def _typed(self, name: str, value: Argument | None, default: Argument | None) -> Argument:

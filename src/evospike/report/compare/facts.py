@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from evospike.core.errors import RunError, SettingsError
@@ -164,7 +164,7 @@ def _apart(facts: TrainingFacts, first: TrainingFacts) -> tuple[str, ...]:
     reasons = {
         "another root seed": facts.recipe.run.seed != first.recipe.run.seed,
         "another number of seeds": len(facts.arms[0].seeds) != len(first.arms[0].seeds),
-        "another data section": facts.recipe.data != first.recipe.data,
+        "another data section": replace(facts.recipe.data, folder="") != replace(first.recipe.data, folder=""),
     }
     return tuple(reason for reason, holds in reasons.items() if holds)
 
