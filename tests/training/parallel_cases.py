@@ -39,11 +39,11 @@ SAMPLES, BATCH, EPOCHS = 31, 9, 2
 
 CASES: dict[str, dict[str, Any]] = {
     "dense": {},
-    "dense, stepwise": {"norm_time": "stepwise", "clip": 0.5},
+    "dense, stepwise": {"norm_time": "step", "clip": 0.5},
     "dense, averaged": {"ema": 0.9, "optimiser": "sgd"},
     "dense, tet": {"loss": "tet", "mmd_weight": 0.3, "label_smoothing": 0.1},
     "genetic": {"genes": 4},
-    "genetic, stepwise": {"genes": 4, "norm_time": "stepwise"},
+    "genetic, stepwise": {"genes": 4, "norm_time": "step"},
     "genetic, recomputed": {"genes": 4, "activations": "recomputed"},
     "genetic, fused": {"genes": 4, "path": "fused", "kind": "plif"},
     "sparse": {"sparse": {"grow": "gradient"}},
