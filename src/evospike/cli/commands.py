@@ -230,11 +230,11 @@ def recipes(arguments: Namespace) -> Printed:
 
 def data(arguments: Namespace) -> Printed:
     """data: list, info, cache."""
-    from evospike.data.catalogue import build_cache, describe, list_sources
-
     action = arguments.action
     if action == "list":
-        sources = list_sources(_given(arguments).get("data", {}).get("folder", ""))
+        from evospike.data.catalogue import list_sources
+
+        sources = list_sources(flags_given(arguments).get("data", {}).get("folder", ""))
         return {"sources": sources}, "\n".join(_lines(row, " ") for row in sources)
     recorded = {} if arguments.recipe is None else {"data": read_recipe(arguments.recipe).to_plain()["data"]}
     values = _overlaid(recorded, arguments)
@@ -242,6 +242,8 @@ def data(arguments: Namespace) -> Printed:
     if "source" not in values.get("data", {}):
         raise SettingsError(f"data {action} needs a data set, as in: evospike data {action} digits")
     settings.events.check_effect()
+    from evospike.data.catalogue import build_cache, describe
+
     document = describe(settings) if action == "info" else build_cache(settings)
     return document, _lines(document)
 
@@ -318,8 +320,9 @@ def _recipe_or_run(arguments: Namespace) -> Recipe:
 
         run = open_run(arguments.recipe)
         recorded = merge(run.recipe.to_plain(), {"model": {"genome": model_of(run)}})
-        recipe = recipe_from_plain(_overlaid(recorded, arguments))
-        if arguments.set or _given(arguments):
+        values = _overlaid(recorded, arguments)
+        recipe = recipe_from_plain(values)
+        if values != recorded:
             recipe.check_new()
         return recipe
     return _recipe(arguments)
