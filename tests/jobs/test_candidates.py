@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from evospike.core.errors import EncodingError
 from evospike.data.task import Task
 from evospike.evolution.records import Genotype, Request
 from evospike.jobs.candidates import dimension_names, proxy_set, score_candidate, spreads_of
@@ -23,6 +24,14 @@ def test_the_dimensions_are_logarithms_of_spreads(workshop) -> None:
     assert spreads_of({"log10 spread of genes": -2.0, "log10 spread of encoding": 0.5}) == pytest.approx(
         {"genes": 0.01, "encoding": 10**0.5}
     )
+
+
+def test_without_genes_there_is_no_spread_of_genes(workshop) -> None:
+    shop = workshop("encoding.kind=low_rank")
+    assert dimension_names(shop) == ["log10 spread of encoding"]
+    assert score_candidate(shop, request(shop, -0.5)).ok
+    with pytest.raises(EncodingError, match="unknown spread 'genes'"):
+        shop.network("genetic", ("final", 0), {"genes": 0.1})
 
 
 def test_the_proxy_set_is_fixed_and_as_large_as_asked(workshop) -> None:

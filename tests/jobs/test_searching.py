@@ -31,6 +31,7 @@ from evospike.jobs.searching import PROBES, root_of, show_scores, with_own_draws
 from evospike.jobs.spaces import estimate
 from evospike.jobs.workshop import Workshop
 from evospike.models.counts import dense_parameters
+from evospike.search.codec import read_released
 from evospike.search.decode import decode
 from evospike.search.genome import Genome
 from evospike.sparse.masks import summarise
@@ -357,6 +358,27 @@ def test_a_genome_file_is_a_model(searched, tmp_path: Path) -> None:
     (tmp_path / "edited.json").write_text(genome.replace("conv", "cnv"))
     with pytest.raises(SettingsError, match=r"cannot read genome .*edited.json"):
         read_model(tmp_path / "edited.json")
+
+
+def test_a_list_in_the_released_layout_is_a_model(tmp_path: Path) -> None:
+    values = [2, *[1] * 19, *([1] + [0] * 19) * 5, 3]
+    (tmp_path / "released.json").write_text(f" {values}\n")
+    assert Genome.from_json(read_model(tmp_path / "released.json")) == read_released(values)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[1, 2", "not a genome: .*; expected a JSON list of integers"),
+        ("[[1], 2]", "not a genome: a released one is a JSON list of integers alone"),
+        ("[true, 2.0]", "not a genome: a released one is a JSON list of integers alone"),
+        ("[1, 2]", "a released genome has 20 integers a cell and one more, given 2"),
+    ],
+)
+def test_a_list_that_is_no_genome_says_so(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "released.json").write_text(text)
+    with pytest.raises(SettingsError, match=rf"cannot read genome .*released\.json': {said}"):
+        read_model(tmp_path / "released.json")
 
 
 def test_what_has_no_architecture_says_so(trained, searched, tmp_path: Path) -> None:

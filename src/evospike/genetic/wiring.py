@@ -192,7 +192,8 @@ def _evolved_spreads(net: nn.Module, wiring: WiringSettings, given: Mapping[str,
         raise EncodingError(
             f"{len(wiring.stage_spreads)} stage spreads for {len(names)} stages: {', '.join(names)}; give one each"
         )
-    known = {GENES, ENCODING, *(f"{ENCODING}.{name}" for name in names)}
+    known = {ENCODING, *(f"{ENCODING}.{name}" for name in names)}
+    known |= set() if _pool(net).kind == "low_rank" else {GENES}
     for key, value in given.items():
         if key not in known:
             raise EncodingError(f"unknown spread '{key}'; known: {', '.join(sorted(known))}")

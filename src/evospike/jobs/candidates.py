@@ -40,12 +40,13 @@ PREFIX = "log10 spread of "
 
 
 def dimension_names(shop: Workshop) -> list[str]:
-    """What the strategy varies: log10 of the spread of all encodings (or of each stage's) and of the genes."""
+    """What the strategy varies: log10 of the spread of all encodings (or of each stage's), and of the genes if any."""
+    encodings = ["encoding"]
     if shop.recipe.evolution.spreads == "stage":
         with torch.device("meta"):
-            net = shop.bare_network("genetic")
-        return [f"{PREFIX}encoding.{stage}" for stage in stage_names(net)] + [f"{PREFIX}genes"]
-    return [f"{PREFIX}encoding", f"{PREFIX}genes"]
+            encodings = [f"encoding.{stage}" for stage in stage_names(shop.bare_network("genetic"))]
+    genes = [] if shop.recipe.encoding.kind == "low_rank" else ["genes"]
+    return [f"{PREFIX}{name}" for name in (*encodings, *genes)]
 
 
 def spreads_of(genotype: Mapping[str, float]) -> dict[str, float]:

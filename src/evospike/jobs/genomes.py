@@ -9,11 +9,14 @@ from evospike.core.errors import EvospikeError, RunError, SettingsError
 from evospike.core.files import canonical_json, read_text
 from evospike.core.limits import MOST_SETTINGS_BYTES
 from evospike.jobs.folder import RunFolder, open_run, reading
+from evospike.search.codec import read_released_json
 from evospike.search.genome import Genome
 
 
 def read_model(path: str | Path) -> str:
     """The genome behind `--model`: of a finished search, of a run that trained one, or in a JSON file.
+
+    A file holds what `Genome.to_json` wrote, or a list of integers in the released layout (`search.codec`).
 
     Raises: RunError when there is nothing at the path or the search is not finished; SettingsError for a file that
     holds no genome.
@@ -25,7 +28,8 @@ def read_model(path: str | Path) -> str:
         raise RunError(f"no run folder or genome file at '{path}'; give the folder that search printed")
     text = read_text(path, "genome", MOST_SETTINGS_BYTES, SettingsError)
     try:
-        return Genome.from_json(text).to_json()
+        genome = read_released_json(text) if text.lstrip().startswith("[") else Genome.from_json(text)
+        return genome.to_json()
     except EvospikeError as error:
         raise SettingsError(f"cannot read genome '{path}': {error}") from None
 

@@ -24,6 +24,7 @@ from evospike.genetic.contraction import plan_contractions
 from evospike.genetic.encode import encode_with
 from evospike.genetic.settings import EncodingSettings
 from evospike.jobs.architecture import spec_for
+from evospike.jobs.arms import Arm
 from evospike.jobs.folder import resolved_threads
 from evospike.jobs.memory import require_training_memory
 from evospike.jobs.recipe import Recipe
@@ -212,7 +213,7 @@ def check_structure(recipe: Recipe, spec: NetworkSpec, samples: int, *, evolves:
 def _check_low_rank(recipe: Recipe, spec: NetworkSpec) -> None:
     """The control whose encodings have other names and shapes than the recipe's own."""
     try:
-        synapse_quotas(replace(recipe, encoding=replace(recipe.encoding, kind="low_rank")), spec)
+        synapse_quotas(replace(recipe, encoding=Arm.of(recipe, "low-rank").encoding), spec)
     except SettingsError as error:
         raise SettingsError(f"arm 'low-rank': {error}") from None
 

@@ -17,8 +17,8 @@ from evospike.data.augment import Augmenter, batch_order
 from evospike.data.task import ImageSet, Task, load_task
 from evospike.genetic.contraction import apply_contractions
 from evospike.genetic.encode import encode_with
-from evospike.genetic.settings import EncodingSettings, WiringSettings
 from evospike.genetic.wiring import draw
+from evospike.jobs.arms import Arm
 from evospike.jobs.plan import Plan
 from evospike.jobs.recipe import Recipe
 from evospike.jobs.settings import OWN
@@ -55,15 +55,6 @@ class BatchSource:
 
 
 @dataclass(frozen=True)
-class Arm:
-    """What tells one network of the final comparison from the others (see `FinalSettings`)."""
-
-    encoding: EncodingSettings
-    wiring: WiringSettings
-    sparse: SparseSettings
-
-
-@dataclass(frozen=True)
 class Workshop:
     """A recipe on its data, under the decisions of a plan."""
 
@@ -83,19 +74,7 @@ class Workshop:
 
     def arm(self, name: str) -> Arm:
         """An arm of the final comparison: the recipe's own network but for what its name says."""
-        own = Arm(self.recipe.encoding, self.recipe.wiring, self.recipe.sparse)
-        if name == "dense":
-            return replace(own, encoding=replace(own.encoding, kind="dense"), sparse=SparseSettings())
-        if name == "static":
-            return replace(own, sparse=replace(own.sparse, method="static"))
-        if name == "one-shot":
-            return replace(own, sparse=replace(own.sparse, method="one_shot"))
-        if name == "low-rank":
-            wiring = replace(own.wiring, kind="analytic", stage_spreads=())
-            return replace(own, encoding=replace(own.encoding, kind="low_rank"), wiring=wiring)
-        if name in ("random", "analytic"):
-            return replace(own, wiring=WiringSettings(kind="random" if name == "random" else "analytic"))
-        return own
+        return Arm.of(self.recipe, name)
 
     def network(self, arm: str, draw_key: tuple[Name, ...], spreads: Mapping[str, float] | None = None) -> Network:
         """A network of an arm with its initial values, drawn under `draw_key`; `spreads` make its wiring evolved.

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from evospike.core.errors import SettingsError
+from evospike.core.files import parse_json
 from evospike.core.settings import require
 from evospike.search.genome import Cell, Genome, Link
 from evospike.search.motif import FEWEST_SLOTS, REDUCTION, choose_motif, shipped
@@ -46,6 +47,22 @@ def read_released(
     read = [_read_cell(values, index, reach, motif_set) for index in range(cells)]
     filled = tuple(Cell(REDUCTION) if index in reducing else cell for index, cell in enumerate(read))
     return Genome(filled, reach, channels, motif_set, feedback)
+
+
+def read_released_json(text: str) -> Genome:
+    """The genome of a JSON list in the released layout, with the released constants (see `read_released`).
+
+    Raises: SettingsError for a text that is no list of integers, and as `read_released` does.
+    """
+    try:
+        values = parse_json(text)
+    except ValueError as error:
+        raise SettingsError(f"not a genome: {error}; expected a JSON list of integers") from None
+    require(
+        isinstance(values, list) and all(type(value) is int for value in values),
+        "not a genome: a released one is a JSON list of integers alone",
+    )
+    return read_released(values)
 
 
 def write_released(genome: Genome) -> list[int]:
