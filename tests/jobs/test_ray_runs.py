@@ -18,11 +18,12 @@ import evospike.jobs.pool as pool_module
 from evospike.cli.arguments import flags_given, make_parser
 from evospike.cli.main import main
 from evospike.core.errors import SettingsError
+from evospike.core.threads import resolved_threads
 from evospike.evolution.executors.local import LocalExecutor
 from evospike.evolution.executors.ray import RayExecutor
 from evospike.evolution.store import Store
 from evospike.jobs.conduct import conduct, permitted_changes
-from evospike.jobs.folder import RunFolder, create_run, open_run, resolved_threads
+from evospike.jobs.folder import RunFolder, create_run, open_run
 from evospike.jobs.nodes import node_differences
 from evospike.jobs.recipe import Recipe
 from evospike.jobs.results import describe

@@ -90,7 +90,8 @@ def describe(payload: Payload, context: Mapping[str, Any]) -> tuple[Machine, Ver
     import torch
 
     import evospike
-    from evospike.jobs.folder import resolved_threads, source_commit
+    from evospike.core.threads import resolved_threads
+    from evospike.jobs.folder import source_commit
     from evospike.jobs.plan import resolve_device
 
     device = resolve_device(payload["device"])

@@ -20,8 +20,8 @@ from evospike.core.errors import RunError
 from evospike.core.progress import bar
 from evospike.core.settings import require
 from evospike.core.stopping import Stop, stop_on_signals
+from evospike.core.threads import resolved_threads
 from evospike.evolution.executors.base import Outcome
-from evospike.jobs.folder import resolved_threads
 from evospike.jobs.settings import RunSettings
 
 Result = CaseResult | GrowthResult

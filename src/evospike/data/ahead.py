@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
+
+from evospike.core.threads import resolved_threads
 
 T = TypeVar("T")
 
@@ -16,7 +17,7 @@ def ahead(jobs: Iterable[Callable[[], T]], waiting: int) -> Iterator[T]:
 
     What a job raises is raised here, after the results before it.
     """
-    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="evospike-decode")
+    pool = ThreadPoolExecutor(min(8, resolved_threads(0)), thread_name_prefix="evospike-decode")
     started: deque[Future[T]] = deque()
     try:
         for job in jobs:

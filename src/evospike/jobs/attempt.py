@@ -13,11 +13,11 @@ import torch
 
 from evospike.core.errors import RunError
 from evospike.core.rng import torch_stream
+from evospike.core.threads import resolved_threads
 from evospike.data.settings import AugmentSettings
 from evospike.data.task import ImageSet, Task
 from evospike.evolution.executors.local import LocalExecutor
 from evospike.genetic.groups import parameter_roles
-from evospike.jobs.folder import resolved_threads
 from evospike.jobs.inspection import spec_of
 from evospike.jobs.plan import make_plan
 from evospike.jobs.recipe import Recipe, read_recipe

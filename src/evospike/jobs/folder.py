@@ -29,6 +29,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ class RunFolder:
         """Whether the run ends in trained networks."""
         return self.verb in ("evolve", "train")
 
-    @property
+    @cached_property
     def recipe(self) -> Recipe:
         return recipe_from_plain(self.record["recipe"])
 
@@ -347,10 +348,3 @@ def read_record(path: Path, remedy: str = _REMEDY) -> dict[str, Any]:
     if not whole:
         raise RunError(f"checksum of {path} does not match; the file was altered, {remedy}")
     return value
-
-
-def resolved_threads(threads: int) -> int:
-    """The number of threads a setting stands for."""
-    return (
-        threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or os.cpu_count() or 1
-    )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from evospike.core.threads import resolved_threads
 from evospike.data.known import known_facts
 from evospike.data.settings import DataSettings
 from evospike.data.task import load_task
 from evospike.genetic.encode import encoded_parameters
 from evospike.jobs.architecture import spec_for
-from evospike.jobs.folder import resolved_threads
 from evospike.jobs.plan import (
     check_structure,
     estimated_bytes,

@@ -19,13 +19,13 @@ from evospike.core.errors import RunError, SettingsError
 from evospike.core.limits import MOST_PROCESSES, MOST_REPEATS
 from evospike.core.progress import tell
 from evospike.core.settings import require
+from evospike.core.threads import resolved_threads
 from evospike.data.task import Task
 from evospike.genetic.contraction import plan_contractions
 from evospike.genetic.encode import encode_with
 from evospike.genetic.settings import EncodingSettings
 from evospike.jobs.architecture import spec_for
 from evospike.jobs.arms import Arm
-from evospike.jobs.folder import resolved_threads
 from evospike.jobs.memory import require_training_memory
 from evospike.jobs.recipe import Recipe
 from evospike.models.build import build

@@ -7,9 +7,10 @@ from importlib.util import find_spec
 
 from evospike.core.errors import MissingExtra
 from evospike.core.progress import tell
+from evospike.core.threads import resolved_threads
 from evospike.evolution.executors.local import LocalExecutor
 from evospike.evolution.executors.ray import RayExecutor
-from evospike.jobs.folder import RunFolder, resolved_threads
+from evospike.jobs.folder import RunFolder
 from evospike.jobs.nodes import Nodes, machine_facts
 from evospike.jobs.recipe import Recipe
 from evospike.jobs.shared_task import SHARED, share

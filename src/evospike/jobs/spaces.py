@@ -9,7 +9,7 @@ from statistics import fmean
 
 from evospike.core.errors import SettingsError
 from evospike.core.rng import stream
-from evospike.jobs.folder import resolved_threads
+from evospike.core.threads import resolved_threads
 from evospike.jobs.plan import (
     GPU_MACS_PER_SECOND,
     MACS_PER_SECOND_AND_THREAD,

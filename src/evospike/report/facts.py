@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from evospike.core.errors import UNEXPECTED_FORM, EvospikeError, RunError
-from evospike.jobs.folder import RunFolder
+from evospike.jobs.folder import RunFolder, reading
 from evospike.jobs.recipe import Recipe
 from evospike.jobs.results import told_data
 
@@ -47,18 +46,9 @@ class RunFacts:
         return self.result is not None
 
 
-@contextlib.contextmanager
-def reading(run: RunFolder) -> Iterator[None]:
-    """Turn documents of the wrong form into a RunError that names the run."""
-    try:
-        yield
-    except EvospikeError:
-        raise
-    except UNEXPECTED_FORM as error:
-        raise RunError(
-            f"a result or the plan in '{run.path}' has an unexpected form ({type(error).__name__}: {error}); "
-            "the file was altered, restore it or start a new run"
-        ) from None
+def reading_of(run: RunFolder) -> AbstractContextManager[None]:
+    """Turns documents of the wrong form into a RunError that names the run."""
+    return reading(f"a result or the plan in '{run.path}'")
 
 
 def data_facts(recipe: Recipe, result: Mapping[str, Any] | None) -> DataFacts:

@@ -20,7 +20,7 @@ from evospike.core.files import write_atomic
 from evospike.jobs.folder import open_run
 from evospike.jobs.folder import reading as reading_any
 from evospike.report.compare.pages import make_comparison
-from evospike.report.facts import again, reading, recipe_text
+from evospike.report.facts import again, reading_of, recipe_text
 from evospike.report.figures import Chart
 from evospike.report.formats import FILTERS, Trusted
 from evospike.report.pages import Page, make_page
@@ -43,7 +43,7 @@ def write_report(run: Path, output: Path | None) -> Path:
     if output is not None and output.exists():
         raise RunError(f"'{output}' exists; give -o a new file, or leave -o out to write {folder.path / PAGE}")
     page = make_page(folder)
-    with reading(folder):
+    with reading_of(folder):
         text = render(page)
     _write(path, text)
     return path

@@ -13,7 +13,7 @@ from evospike.models.spec import NetworkSpec
 from evospike.report.architecture.facts import Architecture, of_genome, of_network
 from evospike.report.evaluation.charts import evaluation_charts
 from evospike.report.evaluation.facts import MEASURES, SEED_MEASURES
-from evospike.report.facts import RunFacts, reading
+from evospike.report.facts import RunFacts, reading_of
 from evospike.report.figures import Chart
 from evospike.report.formats import Trusted, percent
 from evospike.report.rank.charts import rank_charts
@@ -99,7 +99,7 @@ class Page:
 
 def make_page(run: RunFolder) -> Page:
     """The page of a run. Raises: RunError, StoreError, SettingsError naming the file that was altered."""
-    with reading(run):
+    with reading_of(run):
         return _PAGES[run.verb](run)
 
 

@@ -13,7 +13,7 @@ from evospike.jobs.folder import RunFolder
 from evospike.report.compare.alike import Entry, differing, labels_of, toml
 from evospike.report.compare.quantities import Quantity, Value, cost, energy, percentage
 from evospike.report.evaluation.facts import ENERGY, EvaluatedArm, Robustness, model_title
-from evospike.report.facts import DataFacts, reading
+from evospike.report.facts import DataFacts, reading_of
 from evospike.report.training.gather import Arm, Training, TrainingFacts, gather
 
 NOISY = "noisy_accuracy"
@@ -145,7 +145,7 @@ def _require_alike(run: RunFolder, facts: TrainingFacts, first_run: RunFolder, f
 
 def _spec_entry(run: RunFolder, key: str) -> Any:
     """An entry of the planned network's specification, read as JSON: that needs no torch."""
-    with reading(run):
+    with reading_of(run):
         plan = run.read("plan.json") or {}
         return json.loads(plan["spec"])[key]
 

@@ -8,10 +8,9 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
-from evospike.core.errors import UNEXPECTED_FORM, RunError
 from evospike.core.statistics import half_interval
 from evospike.jobs.evaluation_document import FILE, stored_evaluation
-from evospike.jobs.folder import RunFolder
+from evospike.jobs.folder import RunFolder, reading
 from evospike.report.evaluation.facts import (
     ENERGY,
     MEASURES,
@@ -39,13 +38,8 @@ def read_evaluation(run: RunFolder) -> tuple[Evaluation | None, bool]:
     document = stored_evaluation(run)
     if document is None:
         return None, (run.path / FILE).is_file()
-    try:
+    with reading(f"{run.path / FILE}", f"write it anew: evospike evaluate {run.path}"):
         return _evaluation(document), False
-    except UNEXPECTED_FORM as error:
-        raise RunError(
-            f"{run.path / FILE} has an unexpected form ({type(error).__name__}: {error}); "
-            f"the file was altered, write it anew: evospike evaluate {run.path}"
-        ) from None
 
 
 def _evaluation(document: Mapping[str, Any]) -> Evaluation:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from evospike.core.errors import MissingExtra, RunError
 from evospike.core.files import write_atomic
 from evospike.jobs.folder import RunFolder, open_run
-from evospike.report.facts import RunFacts, reading
+from evospike.report.facts import RunFacts, reading_of
 from evospike.report.paper.study_tables import rank_tables, search_tables
 from evospike.report.paper.tables import Table, data_name, tables_markdown, tables_tex
 from evospike.report.paper.training_tables import training_tables
@@ -55,7 +55,7 @@ def _files(run: RunFolder) -> dict[str, bytes]:
         from evospike.report.paper.style import file_bytes, note_below, paper_style
     except ImportError:
         raise MissingExtra("matplotlib", "figures", "a figure for a paper") from None
-    with paper_style(), reading(run):
+    with paper_style(), reading_of(run):
         facts, figures, tables = _PAPERS[run.verb](run)
         if not figures and not tables:
             raise RunError(f"'{run.path}' has nothing to show yet; go on with it: evospike resume {run.path}")

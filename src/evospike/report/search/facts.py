@@ -16,7 +16,7 @@ from evospike.evolution.settings import MAXIMISED
 from evospike.evolution.store import Store
 from evospike.jobs.folder import RunFolder
 from evospike.jobs.recipe import Recipe
-from evospike.report.facts import RunFacts, data_facts, reading
+from evospike.report.facts import RunFacts, data_facts, reading_of
 from evospike.search.genome import Genome
 from evospike.search.space import Space
 
@@ -158,7 +158,7 @@ def gather_search(run: RunFolder) -> SearchFacts:
     plan, result = run.read("plan.json"), run.read("result.json")
     objectives = plane_objectives(recipe)
     searches = [_read_search(run, number, objectives) for number in range(recipe.search.seeds)]
-    with reading(run):
+    with reading_of(run):
         drawn = _best_so_far(searches, objectives) if result is None else _winner(searches, result)
         seeds = tuple(one.summary() if result is None else _found(one, result) for one in searches)
         data = data_facts(recipe, result)

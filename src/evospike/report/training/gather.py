@@ -12,7 +12,7 @@ from evospike.jobs.folder import RunFolder
 from evospike.jobs.recipe import Recipe
 from evospike.report.evaluation.facts import Evaluation
 from evospike.report.evaluation.reader import read_evaluation
-from evospike.report.facts import RunFacts, data_facts, reading
+from evospike.report.facts import RunFacts, data_facts, reading_of
 from evospike.report.training.history import History, read_history
 from evospike.report.training.structure_facts import (
     Connectivity,
@@ -138,7 +138,7 @@ def gather(run: RunFolder) -> TrainingFacts:
     recipe = run.recipe
     plan, result = run.read("plan.json"), run.read("result.json")
     finals = _finals(run, recipe)
-    with reading(run):
+    with reading_of(run):
         data = data_facts(recipe, result)
         arms = _partial_arms(list(finals.values())) if result is None else tuple(_arm(arm) for arm in result["arms"])
         trainings = tuple(map(_training, finals.values()))
