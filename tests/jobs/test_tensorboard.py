@@ -20,7 +20,7 @@ from evospike.core.errors import Interrupted, MissingExtra
 from evospike.evolution.store import Store
 from evospike.jobs.conduct import conduct
 from evospike.jobs.folder import RunFolder, create_run, open_run
-from evospike.jobs.tensorboard import FOLDER, mirrored, write_tensorboard
+from evospike.jobs.tensorboard import FOLDER, mirrored
 
 _spec = importlib.util.spec_from_file_location("made_runs", Path(__file__).with_name("made_runs.py"))
 assert _spec is not None
@@ -55,9 +55,15 @@ def evolution(tiny, tmp_path: Path) -> RunFolder:
     return run
 
 
+def write_curves(run: RunFolder) -> None:
+    """Event files of what a run has recorded so far."""
+    with mirrored(run):
+        pass
+
+
 def test_an_evolution(evolution: RunFolder) -> None:
     result = made.evolve(evolution)
-    write_tensorboard(evolution)
+    write_curves(evolution)
     seen = read(evolution, "study")
     fitness = {g.number: [value for value in g.fitness if value is not None] for g in result.history}
     assert seen["objectives/fitness/best"] == points({n: min(values) for n, values in fitness.items()})
@@ -76,7 +82,7 @@ def test_every_sub_run_says_what_its_numbers_are_of(tiny, tmp_path: Path) -> Non
     run = made.begin(tmp_path / "run", "evolve", tiny("data.source=digits-events", "data.events.frames=2"))
     made.evolve(run)
     made.train(run, "dense", 1)
-    write_tensorboard(run)
+    write_curves(run)
     for name in ("study", "final/dense-0"):
         reader = EventAccumulator(str(run.path / FOLDER / name))
         reader.Reload()
@@ -89,7 +95,7 @@ def test_every_sub_run_says_what_its_numbers_are_of(tiny, tmp_path: Path) -> Non
 def test_a_search(searched, tmp_path: Path) -> None:
     shutil.copytree(searched[0].path, tmp_path / "copy")
     run = open_run(tmp_path / "copy")
-    write_tensorboard(run)
+    write_curves(run)
     seen = read(run, "study")
     with Store.open(run.store_path) as store:
         scores = [[one.score.terms["score"] for one in store.scores("candidate", n)] for n in range(2)]
@@ -101,7 +107,7 @@ def test_a_search(searched, tmp_path: Path) -> None:
 def test_trainings(evolution: RunFolder) -> None:
     made.train(evolution, "genetic", 3)
     result = made.finish(evolution, "dense", 2)
-    write_tensorboard(evolution)
+    write_curves(evolution)
     going, finished = read(evolution, "final/genetic-0"), read(evolution, "final/dense-0")
     names = {
         "training/loss": "loss",
@@ -125,7 +131,7 @@ def test_trainings(evolution: RunFolder) -> None:
 
 def test_the_time_axis_is_the_time_of_the_work(evolution: RunFolder) -> None:
     made.train(evolution, "dense", 3)
-    write_tensorboard(evolution)
+    write_curves(evolution)
     reader = EventAccumulator(str(evolution.path / FOLDER / "final" / "dense-0"))
     reader.Reload()
     times = [event.wall_time for event in reader.Scalars("training/loss")]
@@ -135,9 +141,9 @@ def test_the_time_axis_is_the_time_of_the_work(evolution: RunFolder) -> None:
 def test_writing_twice_is_writing_once(evolution: RunFolder) -> None:
     made.evolve(evolution)
     made.train(evolution, "dense", 2)
-    write_tensorboard(evolution)
+    write_curves(evolution)
     once = [read(evolution, name) for name in ("study", "final/dense-0")]
-    write_tensorboard(evolution)
+    write_curves(evolution)
     assert [read(evolution, name) for name in ("study", "final/dense-0")] == once
     assert len([path for path in (evolution.path / FOLDER).rglob("*") if path.is_file()]) == 2
 
@@ -148,7 +154,7 @@ def test_nothing_else_in_the_folder_is_touched(evolution: RunFolder) -> None:
     notes.parent.mkdir(parents=True)
     notes.write_text("mine")
     before = made.contents(evolution.path)
-    write_tensorboard(evolution)
+    write_curves(evolution)
     after = made.contents(evolution.path)
     assert {name: after[name] for name in before} == before
     assert len(after) == len(before) + 1

@@ -100,8 +100,6 @@ def test_norm_time_and_path_reach_the_layers() -> None:
         norms = [m for m in network.modules() if isinstance(m, TimeBatchNorm2d)]
         assert [m.stepwise for m in norms] == [stepwise] * 4
         assert [m.path for m in network.modules() if isinstance(m, SpikingNeuron)] == ["fused"] * 4
-        network.use_path("eager")
-        assert [m.path for m in network.modules() if isinstance(m, SpikingNeuron)] == ["eager"] * 4
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ import pytest
 from evospike.core.errors import MissingExtra, RunError
 from evospike.evolution.store import Store
 from evospike.jobs.folder import read_record, write_record
+from evospike.jobs.recipe import Recipe
 from evospike.report.page import write_report
 from evospike.report.pages import arm_text
 from evospike.report.search.facts import gather_search
@@ -235,7 +236,8 @@ def test_an_architecture_that_is_too_large_says_so(make_search, monkeypatch):
     ],
 )
 def test_what_a_network_is_follows_the_recipe(settings, arm, said):
-    assert arm_text(arm, SparseSettings(**{"density": 0.1, **settings})).endswith(said)
+    recipe = Recipe(sparse=SparseSettings(**{"density": 0.1, **settings}))
+    assert arm_text(arm, recipe).endswith(said)
 
 
 def test_the_page_says_of_each_network_what_became_of_its_synapses(make_sparse):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 import evospike
 from evospike.core.errors import SettingsError
 from evospike.core.text import shortened
+from evospike.jobs.settings import ArmName
 
 SOURCES = (
     "digits, cifar10, cifar100, imagenet, hub:ID, parquet:DIR, imagefolder:DIR; of event cameras cifar10dvs, "
@@ -91,7 +92,7 @@ def _job(commands: Any, name: str, about: str, default: str = "digits") -> None:
         job.add_argument(
             "--arms",
             metavar="A,B",
-            help="networks of the final comparison: genetic,sparse,dense,static,one-shot,random,analytic,low-rank,svd",
+            help=f"networks of the final comparison: {','.join(get_args(ArmName))}",
         )
         _model(job)
     if name == "train":

@@ -95,6 +95,22 @@ def ranks(values: Sequence[float | None]) -> list[int]:
     return result
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """A generation as its own weights see it. fitnesses: None for a score that is not ok."""
+
+    weights: TermWeights
+    fitnesses: tuple[float | None, ...]
+    ranks: tuple[int, ...]
+
+
+def judge(settings: EvolutionSettings, generations: Sequence[Sequence[Score]]) -> Judgement:
+    """Fitness and rank in the last of the generations, given all before it, from 0 on."""
+    weights = term_weights(settings, len(generations) - 1, loss_spread(generations, settings.loss_from))
+    values = tuple(fitness(score, weights, settings.loss_from) for score in generations[-1])
+    return Judgement(weights, values, tuple(ranks(values)))
+
+
 def term(score: Score, name: str) -> float:
     """One raw term of an ok score.
 

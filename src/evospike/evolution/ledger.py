@@ -17,7 +17,7 @@ from evospike.core.errors import RunError, StoreError
 from evospike.core.settings import differences
 from evospike.core.text import shown
 from evospike.evolution.evaluate import Arrival, Evaluate
-from evospike.evolution.records import Genotype, Request, Score
+from evospike.evolution.records import Genotype, Request, Score, finalist_index
 from evospike.evolution.store import Store
 
 STUDY, WINNER = "study", "winner"
@@ -137,7 +137,7 @@ class Ledger:
     def score_finalists(self, generation: int, genotypes: Sequence[Genotype], draws: int) -> list[tuple[Score, ...]]:
         """Scores of each genotype on the draws ("finalist", 0..draws-1), the same for all of them."""
         requests = [
-            Request("finalist", generation, place * draws + k, genotype, ("finalist", k))
+            Request("finalist", generation, finalist_index(place, k, draws), genotype, ("finalist", k))
             for place, genotype in enumerate(genotypes)
             for k in range(draws)
         ]

@@ -23,9 +23,13 @@ LONGEST_SECONDS = 1e9
 """No evaluation takes longer: 30 years."""
 
 
+LOG = "log10 "
+"""What the name of a logarithm begins with, so that people are shown the number itself."""
+
+
 @dataclass(frozen=True)
 class Genotype:
-    """What a strategy varies: one finite number per name (for STE, log10 of a standard deviation)."""
+    """What a strategy varies: one finite number per name (for STE, `LOG` of a standard deviation)."""
 
     names: tuple[str, ...]
     values: tuple[float, ...]
@@ -54,11 +58,21 @@ class Genotype:
         return cls(tuple(data["names"]), tuple(data["values"]))
 
 
+def finalist_index(place: int, draw: int, draws: int) -> int:
+    """The index of a finalist's request."""
+    return place * draws + draw
+
+
+def finalist_place(index: int, draws: int) -> int:
+    """Which finalist an index belongs to."""
+    return index // draws
+
+
 @dataclass(frozen=True)
 class Request:
     """One evaluation to be made.
 
-    index:    place of the candidate in its generation; for a finalist, place * finalist_seeds + draw.
+    index:    place of the candidate in its generation; for a finalist, its place and draw (`finalist_index`).
     draw_key: names the noise of the random draw. All candidates of a generation share it (common random
               numbers), finalists have one per draw, so that every finalist meets the same draws.
     """

@@ -80,6 +80,16 @@ class EvolutionSettings(Settings):
         """Candidates of each generation."""
         return (self.population,) * self.generations
 
+    @property
+    def candidates(self) -> int:
+        """How many candidates the evolution scores, finalists not counted."""
+        return sum(self.sizes)
+
+    @property
+    def scores(self) -> int:
+        """How many evaluations an evolution makes, the draws of its finalists included."""
+        return self.candidates + self.finalists * self.finalist_seeds
+
     def validate(self) -> None:
         self._validate_sizes()
         self._validate_box()
@@ -178,6 +188,11 @@ class PopulationSettings(Settings):
     def candidates(self) -> int:
         """How many candidates the search scores, finalists not counted; fewer when it runs out of new ones."""
         return sum(self.sizes)
+
+    @property
+    def scores(self) -> int:
+        """How many evaluations a search makes, the draws of its finalists included; fewer likewise."""
+        return self.candidates + self.finalists * self.finalist_seeds
 
     def validate(self) -> None:
         require(self.population >= 2, f"population={self.population} has no two parents; give 2 or more")

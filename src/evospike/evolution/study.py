@@ -10,15 +10,7 @@ from evospike.core.errors import RunError, SettingsError
 from evospike.core.settings import plain
 from evospike.evolution.evaluate import Evaluate
 from evospike.evolution.failures import advice, most_common, stop_when_failing
-from evospike.evolution.fitness import (
-    LOSS_TERMS,
-    TermWeights,
-    fitness,
-    loss_spread,
-    ranks,
-    term,
-    term_weights,
-)
+from evospike.evolution.fitness import LOSS_TERMS, TermWeights, judge, term
 from evospike.evolution.ledger import WINNER as WINNER
 from evospike.evolution.ledger import Event as Event
 from evospike.evolution.ledger import Ledger
@@ -182,23 +174,11 @@ class Study:
         self, genotypes: tuple[Genotype, ...], scores: tuple[Score, ...], history: list[Generation]
     ) -> None:
         """Rank a generation, tell the strategy and add it to the history."""
-        generation = self._rank(len(history), genotypes, scores, history)
+        judged = judge(self._settings, [*(past.scores for past in history), scores])
+        generation = Generation(len(history), genotypes, scores, judged.weights, judged.fitnesses, judged.ranks)
         self._strategy.tell([genotype.values for genotype in genotypes], generation.ranks)
         history.append(generation)
         stop_when_failing(history, _REMEDY)
-
-    def _rank(
-        self,
-        number: int,
-        genotypes: tuple[Genotype, ...],
-        scores: tuple[Score, ...],
-        history: Sequence[Generation],
-    ) -> Generation:
-        loss_from = self._settings.loss_from
-        spread = loss_spread([*(past.scores for past in history), scores], loss_from)
-        weights = term_weights(self._settings, number, spread)
-        values = tuple(fitness(score, weights, loss_from) for score in scores)
-        return Generation(number, genotypes, scores, weights, values, tuple(ranks(values)))
 
     def _finalists(self, history: Sequence[Generation]) -> tuple[Finalist, ...]:
         """Draw the candidates of least loss again, each on the same draws.

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from evospike.core.rng import Name
 from evospike.genetic.settings import EncodingSettings, WiringSettings
 from evospike.jobs.recipe import Recipe
 from evospike.sparse.settings import SparseSettings
+
+
+def final_key(repeat: int) -> tuple[Name, ...]:
+    """Names the draws of a repetition of the final trainings; they are the same for all arms, which makes pairs."""
+    return "final", repeat
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from evospike.core.limits import memory_ran_out
 from evospike.core.progress import tell
 from evospike.data.task import ImageSet
 from evospike.evolution.executors.worker import one_line
-from evospike.evolution.records import Request, Score, Status
+from evospike.evolution.records import LOG, Request, Score, Status
 from evospike.genetic.encoding import GenePool
 from evospike.genetic.regularisers import (
     entropy_ratio,
@@ -22,7 +22,7 @@ from evospike.genetic.regularisers import (
     spatial_entropy,
     temporal_difference,
 )
-from evospike.genetic.wiring import stage_names
+from evospike.genetic.wiring import ENCODING, GENES, stage_names
 from evospike.jobs.brief import Epochs, proxy_images, train_briefly, train_briefly_together
 from evospike.jobs.workshop import Workshop
 from evospike.measure.accuracy import evaluate
@@ -36,16 +36,16 @@ SILENT_BELOW = 1e-4
 PROBE_BATCH = 128
 """Images of the fixed batch on which the temporal term and the firing rates are read."""
 
-PREFIX = "log10 spread of "
+PREFIX = f"{LOG}spread of "
 
 
 def dimension_names(shop: Workshop) -> list[str]:
     """What the strategy varies: log10 of the spread of all encodings (or of each stage's), and of the genes if any."""
-    encodings = ["encoding"]
+    encodings = [ENCODING]
     if shop.recipe.evolution.spreads == "stage":
         with torch.device("meta"):
-            encodings = [f"encoding.{stage}" for stage in stage_names(shop.bare_network("genetic"))]
-    genes = [] if shop.recipe.encoding.kind == "low_rank" else ["genes"]
+            encodings = [f"{ENCODING}.{stage}" for stage in stage_names(shop.bare_network("genetic"))]
+    genes = [] if shop.recipe.encoding.kind == "low_rank" else [GENES]
     return [f"{PREFIX}{name}" for name in (*encodings, *genes)]
 
 

@@ -119,9 +119,8 @@ def _stored_document(run: RunFolder) -> dict[str, Any] | None:
     document = run.read("result.json")
     if document is None:
         return None
-    final = run.recipe.final
-    trained = [(a, k) for a in final.arms for k in range(final.seeds)] if run.trains else []
-    lost = [(a, k) for a, k in trained if stored_result(run.final_path(a, k)) is None]
+    trained = run.recipe.final.trainings if run.trains else ()
+    lost = [training for training in trained if stored_result(run.final_path(*training)) is None]
     if lost:
         tell(f"weights of {lost[0][0]} (seed {lost[0][1]}) are damaged or gone, they are made again")
     elif "digest" not in document:
@@ -165,9 +164,9 @@ def _make_plan(run: RunFolder, recipe: Recipe) -> Plan:
     _check_validation(recipe, run.verb, task)
     if run.trains:
         return make_plan(recipe, task, evolves=run.verb == "evolve")
-    expected = estimate(recipe, task.shape, len(task.classes), len(task.train), ranks=run.verb == "rank")
-    plan, ranks = make_search_plan(recipe, task, expected.seconds), run.verb == "rank"
-    images = images_at_once(recipe, len(task.train), ranks=ranks)
+    expected = estimate(recipe, task.shape, len(task.classes), len(task.train), ranking=run.verb == "rank")
+    plan, ranking = make_search_plan(recipe, task, expected.seconds), run.verb == "rank"
+    images = images_at_once(recipe, len(task.train), ranking=ranking)
     require_stem_memory(recipe, task.shape, plan.device, *images)
     return plan
 
@@ -200,9 +199,8 @@ def _evolve(shop: Workshop, run: RunFolder, stop: Stop, *, quiet: bool) -> dict[
     settings = shop.recipe.evolution
     if settings.mode == "random":
         return None
-    total = settings.population * settings.generations + settings.finalists * settings.finalist_seeds
     space = SearchSpace.of(dimension_names(shop), settings)
-    with Store.open_or_create(run.store_path) as store, bar("evolve", total, "scores", quiet=quiet) as shown:
+    with Store.open_or_create(run.store_path) as store, bar("evolve", settings.scores, "scores", quiet=quiet) as shown:
         agree(store, PROXY, proxy_set(shop).digest())
         together = shop.plan.together
         with pool(shop, run, TOGETHER if together > 1 else "score") as executor:

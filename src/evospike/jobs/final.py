@@ -17,6 +17,7 @@ from evospike.core.errors import CheckpointError, RunError
 from evospike.core.files import digest_tensors, load_tensors, save_tensors
 from evospike.genetic.groups import parameter_roles
 from evospike.genetic.wiring import initialise_from_dense
+from evospike.jobs.arms import final_key
 from evospike.jobs.folder import WEIGHTS as WEIGHTS
 from evospike.jobs.folder import RunFolder, read_record, write_record
 from evospike.jobs.workshop import Workshop, parameter_count
@@ -56,7 +57,7 @@ def train_arm(
     finished = stored_result(folder) if ranks.rank == 0 else None
     if finished is not None:
         return finished
-    key = ("final", repeat)
+    key = final_key(repeat)
     net = shop.network(arm, key, spreads)
     if spreads is None and shop.recipe.starts_from_dense(arm):
         _start_from_dense(net, shop, run, repeat)
@@ -167,7 +168,7 @@ def _start_from_dense(net: Network, shop: Workshop, run: RunFolder, repeat: int)
     folder = run.final_path("dense", repeat)
     if stored_result(folder) is None:
         raise RunError(f"arm 'svd' starts from the trained dense twin, which {folder} does not have; train it first")
-    dense = shop.network("dense", ("final", repeat))
+    dense = shop.network("dense", final_key(repeat))
     load_weights(dense, folder)
     with torch.no_grad():
         initialise_from_dense(net, dense, seed=shop.recipe.run.seed)

@@ -4,7 +4,7 @@ together."""
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evospike.core.errors import RunError
@@ -36,8 +36,7 @@ def run_finals(
     Arms that start from trained dense twins wait for them. ranks: processes that train one network after the other
     together, of which this is the first. Raises: RunError naming the first training that failed.
     """
-    final = shop.recipe.final
-    jobs: list[Job] = [(arm, repeat) for arm in final.arms for repeat in range(final.seeds)]
+    jobs = shop.recipe.final.trainings
     waiting = [job for job in jobs if shop.recipe.starts_from_dense(job[0])]
     waves = [[job for job in jobs if job not in waiting], waiting]
     for wave in waves:
@@ -100,7 +99,7 @@ def _train_here(
 
 
 def _train_in_workers(
-    shop: Workshop, run: RunFolder, jobs: list[Job], spreads: Mapping[str, float] | None, stop: Stop, *, quiet: bool
+    shop: Workshop, run: RunFolder, jobs: Sequence[Job], spreads: Mapping[str, float] | None, stop: Stop, *, quiet: bool
 ) -> None:
     payloads = [{"arm": arm, "repeat": repeat, "spreads": spreads} for arm, repeat in jobs]
     epochs = shop.recipe.training.epochs
@@ -117,7 +116,7 @@ def _train_in_workers(
 class _Watch:
     """Adds up how far the workers are, from their progress files, and stops the run when asked."""
 
-    def __init__(self, run: RunFolder, jobs: list[Job], epochs: int, shown: Bar, stop: Stop) -> None:
+    def __init__(self, run: RunFolder, jobs: Sequence[Job], epochs: int, shown: Bar, stop: Stop) -> None:
         self._run, self._epochs, self._bar, self._stop = run, epochs, shown, stop
         self._share = dict.fromkeys(jobs, 0.0)
         self._next = 0.0

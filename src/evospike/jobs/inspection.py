@@ -22,7 +22,7 @@ from evospike.jobs.plan import (
 from evospike.jobs.recipe import Recipe
 from evospike.jobs.results import told_data
 from evospike.jobs.spaces import estimate
-from evospike.models.counts import count_layers, macs_per_step, neuron_units
+from evospike.models.counts import count_layers, dense_parameters, macs_per_step, neuron_units
 from evospike.models.spec import NetworkSpec
 from evospike.sparse.allocation import connection_density
 
@@ -68,7 +68,7 @@ def inspect_recipe(recipe: Recipe) -> dict[str, Any]:
                     "output_shape": list(count.output_shape),
                 }
             )
-    dense = sum(count.parameters for count in count_layers(spec))
+    dense = dense_parameters(spec)
     return {
         "name": recipe.name,
         "data": told_data(recipe, None),
@@ -124,7 +124,7 @@ def dry_run(recipe: Recipe, verb: str) -> dict[str, Any]:
 
 def _dry_search(recipe: Recipe, verb: str) -> dict[str, Any]:
     shape, classes, samples = _task_facts(recipe.data)
-    expected = estimate(recipe, shape, classes, samples, ranks=verb == "rank")
+    expected = estimate(recipe, shape, classes, samples, ranking=verb == "rank")
     return {
         "verb": verb,
         "recipe": recipe.name,

@@ -14,6 +14,7 @@ from evospike.core.errors import RunError, ShapeError
 from evospike.core.files import load_tensors
 from evospike.data.task import load_task
 from evospike.genetic.encode import materialise
+from evospike.jobs.arms import final_key
 from evospike.jobs.final import RESULT, WEIGHTS, load_weights, stored_result
 from evospike.jobs.folder import RunFolder, open_run, read_record
 from evospike.jobs.inference import for_inference
@@ -147,8 +148,8 @@ def finished_training(folder: RunFolder, arm: str, repeat: int) -> dict[str, Any
 def trained_network(folder: RunFolder, shop: Workshop, arm: str, repeat: int) -> Network:
     """The network of one final training with its final weights, in eval mode. Raises: as `finished_training` does."""
     finished_training(folder, arm, repeat)
-    net = shop.network(arm, ("final", repeat))
-    shop.structure(net, shop.arm(arm).sparse, ("final", repeat))
+    net = shop.network(arm, final_key(repeat))
+    shop.structure(net, shop.arm(arm).sparse, final_key(repeat))
     load_weights(net, folder.final_path(arm, repeat))
     return net.eval()
 

@@ -220,8 +220,8 @@ def _check_low_rank(recipe: Recipe, spec: NetworkSpec) -> None:
 
 def _check_choice_of_epoch(recipe: Recipe, total_steps: int) -> None:
     """Refuse to compare epochs that were chosen by validation images with a last one that is pruned unseen."""
-    arms, sparse = set(recipe.final.arms), recipe.sparse
-    at_once = "one-shot" in arms or (sparse.method == "one_shot" and not arms <= {"dense", "static"})
+    sparse = recipe.sparse
+    at_once = any(Arm.of(recipe, name).sparse.method == "one_shot" for name in recipe.final.arms)
     if not (sparse.active and at_once and recipe.training.keep == "best"):
         return
     require(
@@ -292,11 +292,9 @@ def resolve_device(wanted: str) -> str:
 
 def training_count(recipe: Recipe, *, evolves: bool) -> tuple[int, int]:
     """Epochs of candidates and of final trainings, over a whole run."""
-    evolution, final = recipe.evolution, recipe.final
-    candidates = 0
-    if evolves and evolution.mode != "random":
-        candidates = evolution.population * evolution.generations + evolution.finalists * evolution.finalist_seeds
-    return candidates * evolution.proxy_epochs, len(final.arms) * final.seeds * recipe.training.epochs
+    evolution = recipe.evolution
+    scores = evolution.scores if evolves and evolution.mode != "random" else 0
+    return scores * evolution.proxy_epochs, len(recipe.final.trainings) * recipe.training.epochs
 
 
 def estimated_seconds(
@@ -322,7 +320,7 @@ def estimated_bytes(recipe: Recipe, spec: NetworkSpec) -> tuple[int, int]:
     kept = sum(layer.outputs for layer in layers if layer.op in ("conv", "linear", "norm")) + 2 * neuron_units(spec)
     memory = 4 * (4 * parameters + kept * recipe.training.batch * recipe.model.steps)
     copies = 2 * (3 + (1 if recipe.training.ema else 0)) + 1
-    disk = 4 * parameters * copies * len(recipe.final.arms) * recipe.final.seeds
+    disk = 4 * parameters * copies * len(recipe.final.trainings)
     return memory, disk
 
 

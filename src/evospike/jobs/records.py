@@ -14,15 +14,13 @@ from typing import Any
 
 from evospike.core.errors import RunError
 from evospike.core.text import shown
-from evospike.evolution.fitness import fitness, loss_spread, term, term_weights
+from evospike.evolution.fitness import judge, term
 from evospike.evolution.recorded import RecordedCandidate, read_recorded, told_sizes
-from evospike.evolution.records import Genotype, Score
+from evospike.evolution.records import LOG, Genotype, Score
 from evospike.evolution.settings import MAXIMISED, EvolutionSettings
 from evospike.evolution.store import Recorded, Store
 from evospike.jobs.folder import RunFolder, read_record, reading
 from evospike.training.checkpoint import saved_record
-
-_LOG = "log10 "
 
 
 @dataclass(frozen=True)
@@ -166,7 +164,7 @@ def numbers_of(genotype: Genotype) -> dict[str, float]:
     """
     with reading("a genotype in the record of the run"):
         return {
-            name.removeprefix(_LOG): 10.0**value if name.startswith(_LOG) else value
+            name.removeprefix(LOG): 10.0**value if name.startswith(LOG) else value
             for name, value in genotype.as_mapping().items()
         }
 
@@ -192,14 +190,9 @@ def _is_epoch(value: object) -> bool:
 def _fitnesses(
     generations: Sequence[Sequence[Score]], settings: EvolutionSettings
 ) -> list[list[tuple[float, ...] | None]]:
-    """As `evolution.study` ranks them: with the weights of each generation."""
-    found: list[list[tuple[float, ...] | None]] = []
-    for number, scores in enumerate(generations):
-        spread = loss_spread(generations[: number + 1], settings.loss_from)
-        weights = term_weights(settings, number, spread)
-        values = [fitness(score, weights, settings.loss_from) for score in scores]
-        found.append([None if value is None else (value,) for value in values])
-    return found
+    """Each under the weights of its own generation."""
+    judged = [judge(settings, generations[: number + 1]) for number in range(len(generations))]
+    return [[None if value is None else (value,) for value in one.fitnesses] for one in judged]
 
 
 def _cost(candidate: Candidate, objective: Objective, place: int) -> float:

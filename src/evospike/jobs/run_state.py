@@ -203,8 +203,7 @@ class _Reader:
 
     def _miss_weights(self, recipe: Recipe) -> None:
         """Say which networks of a finished run are no longer there."""
-        final = recipe.final
-        for arm, seed in ((arm, seed) for arm in final.arms for seed in range(final.seeds)):
+        for arm, seed in recipe.final.trainings:
             if not (self._run.final_path(arm, seed) / WEIGHTS).is_file():
                 again = f"make them again with: evospike resume {self._run.path}"
                 self._problems.append(f"the weights of '{arm}' (seed {seed}) are gone; {again}")
@@ -252,9 +251,7 @@ class _Reader:
         )
 
     def _trainings(self, recipe: Recipe, alive: bool) -> tuple[TrainingState, ...]:
-        final = recipe.final
-        jobs = [(arm, repeat) for arm in final.arms for repeat in range(final.seeds)]
-        return tuple(self._training(recipe, arm, repeat, alive) for arm, repeat in jobs)
+        return tuple(self._training(recipe, arm, repeat, alive) for arm, repeat in recipe.final.trainings)
 
     def _training(self, recipe: Recipe, arm: str, repeat: int, alive: bool) -> TrainingState:
         folder = self._run.final_path(arm, repeat)
@@ -313,9 +310,8 @@ def _expected(verb: str, recipe: Recipe) -> int:
     if verb == "rank":
         return recipe.rank.genomes
     if verb == "search":
-        return recipe.search.candidates + recipe.search.finalists * recipe.search.finalist_seeds
-    settings = recipe.evolution
-    return settings.population * settings.generations + settings.finalists * settings.finalist_seeds
+        return recipe.search.scores
+    return recipe.evolution.scores
 
 
 def _latest(record: StudyRecord, measure: str) -> tuple[CandidateState, ...]:

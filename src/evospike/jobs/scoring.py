@@ -76,7 +76,7 @@ def score_architecture(shop: Workshop, request: Request) -> Score:
     """Score the genome of a request as the recipe says; never raises for a bad architecture."""
     started = time.monotonic()
     spec = architecture(shop, request.genotype.values)
-    if refused := _too_large(shop, spec, ranks=False):
+    if refused := _too_large(shop, spec, ranking=False):
         return Score("refused", refused, static_terms(shop, spec), time.monotonic() - started)
     try:
         terms, health = _measure(shop, spec, request.draw_key)
@@ -87,10 +87,10 @@ def score_architecture(shop: Workshop, request: Request) -> Score:
     return Score(health.status, health.reason, terms, time.monotonic() - started)
 
 
-def images_at_once(recipe: Recipe, samples: int, *, ranks: bool) -> tuple[int, int]:
+def images_at_once(recipe: Recipe, samples: int, *, ranking: bool) -> tuple[int, int]:
     """How many of so many images are in a batch of a scoring pass, and of a short training; 0 where there is none."""
-    trains = ranks or recipe.scoring.score == "training"
-    shown = min(recipe.dissimilarity.batch, samples) if ranks or needs_spikes(recipe) else 0
+    trains = ranking or recipe.scoring.score == "training"
+    shown = min(recipe.dissimilarity.batch, samples) if ranking or needs_spikes(recipe) else 0
     return shown, min(recipe.scoring.samples or samples, samples, recipe.training.batch) if trains else 0
 
 
@@ -100,9 +100,9 @@ def needs_spikes(recipe: Recipe) -> bool:
     return scoring.score in SPIKE_SCORES or bool(scoring.max_spikes) or bool(set(objectives) & set(SPIKE_TERMS))
 
 
-def _too_large(shop: Workshop, spec: NetworkSpec, *, ranks: bool) -> str:
+def _too_large(shop: Workshop, spec: NetworkSpec, *, ranking: bool) -> str:
     """Why an architecture cannot be scored in the memory there is, told before it is built; empty where it may be."""
-    images = images_at_once(shop.recipe, len(shop.task.train), ranks=ranks)
+    images = images_at_once(shop.recipe, len(shop.task.train), ranking=ranking)
     try:
         require_scoring_memory(shop.recipe, spec, shop.plan.device, *images)
     except SettingsError as error:
@@ -238,7 +238,7 @@ def rank_architecture(shop: Workshop, request: Request) -> Score:
     """Every score of one architecture, and its accuracy after short trainings; never raises for a bad one."""
     started = time.monotonic()
     spec = architecture(shop, request.genotype.values)
-    if refused := _too_large(shop, spec, ranks=True):
+    if refused := _too_large(shop, spec, ranking=True):
         return Score("refused", refused, static_terms(shop, spec), time.monotonic() - started)
     forms = all_forms(shop)
     probed = probe(shop, spec, request.draw_key, list(forms.values()))

@@ -38,6 +38,11 @@ class FinalSettings(Settings):
     arms: tuple[ArmName, ...] = ("genetic",)
     seeds: int = 1
 
+    @property
+    def trainings(self) -> tuple[tuple[ArmName, int], ...]:
+        """Every training, in order: its arm and its repetition."""
+        return tuple((arm, repeat) for arm in self.arms for repeat in range(self.seeds))
+
     def validate(self) -> None:
         require(len(self.arms) > 0, "'arms' is empty; name at least one, as in arms = ['genetic']")
         require(len(set(self.arms)) == len(self.arms), f"'arms' names one twice: {', '.join(self.arms)}")

@@ -53,7 +53,7 @@ class Estimate:
     memory: int
 
 
-def estimate(recipe: Recipe, shape: tuple[int, int, int], classes: int, samples: int, *, ranks: bool) -> Estimate:
+def estimate(recipe: Recipe, shape: tuple[int, int, int], classes: int, samples: int, *, ranking: bool) -> Estimate:
     """From the static counts of a few random architectures. samples: training samples of the data.
 
     Raises: SettingsError for a density that none of them can have.
@@ -63,7 +63,7 @@ def estimate(recipe: Recipe, shape: tuple[int, int, int], classes: int, samples:
     macs = fmean(macs_per_step(spec) for spec in specs) * recipe.model.steps
     shown = recipe.dissimilarity.repeats * recipe.dissimilarity.batch
     trained = 3 * recipe.scoring.epochs * min(recipe.scoring.samples or samples, samples)
-    if ranks:
+    if ranking:
         candidates, images = recipe.rank.genomes, shown + recipe.rank.seeds * trained
     else:
         candidates = candidate_count(recipe)
@@ -98,8 +98,7 @@ def _why_not_sparse(recipe: Recipe, spec: NetworkSpec) -> str:
 
 def candidate_count(recipe: Recipe) -> int:
     """Scores of all searches of a run."""
-    search = recipe.search
-    return search.seeds * (search.candidates + search.finalists * search.finalist_seeds)
+    return recipe.search.seeds * recipe.search.scores
 
 
 def _some_networks(recipe: Recipe, shape: tuple[int, int, int], classes: int) -> list[NetworkSpec]:

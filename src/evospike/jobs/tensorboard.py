@@ -63,18 +63,6 @@ class Curve:
     points: tuple[Point, ...]
 
 
-def write_tensorboard(run: RunFolder) -> None:
-    """Write the event files of a run as far as it is recorded, in place of those that are there.
-
-    Raises: MissingExtra without tensorboard; StoreError, RunError for records that cannot be read; OSError.
-    """
-    mirror = _Mirror(run)
-    try:
-        mirror.update()
-    finally:
-        mirror.close()
-
-
 @contextlib.contextmanager
 def mirrored(run: RunFolder, every: float = EVERY_SECONDS) -> Iterator[None]:
     """Keep the event files of a run up to date while the run is conducted inside, and complete them at the end.
@@ -107,8 +95,7 @@ def curves_of(run: RunFolder) -> list[Curve]:
     """
     objectives = objectives_of(run)
     studies = [Curve(study.name, _generation_points(study, objectives)) for study in read_studies(run)]
-    final = run.recipe.final
-    jobs = [(arm, repeat) for arm in final.arms for repeat in range(final.seeds)] if run.trains else []
+    jobs = run.recipe.final.trainings if run.trains else ()
     trainings = [Curve(f"final/{arm}-{repeat}", _epoch_points(read_training(run, arm, repeat))) for arm, repeat in jobs]
     return [curve for curve in (*studies, *trainings) if curve.points]
 

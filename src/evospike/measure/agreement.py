@@ -11,11 +11,6 @@ from numpy.typing import NDArray
 Values = NDArray[np.float64]
 
 
-def kendall_tau(x: Values, y: Values) -> float:
-    """Kendall's tau-b of two rows of numbers, in -1..1; 0 when one of them is constant."""
-    return float(_taus(_signs(x), _signs(y), np.arange(len(x))[None])[0])
-
-
 def _signs(x: Values) -> Values:
     """(n, n): which of every two is larger."""
     return np.sign(x[:, None] - x[None, :])

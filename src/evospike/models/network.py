@@ -21,7 +21,6 @@ from evospike.layers.spiking import SpikingNeuron, TimeBatchNorm2d, merge_time, 
 from evospike.layers.weights import holding_weights
 from evospike.models.shapes import infer_shapes
 from evospike.models.spec import INPUT, Edge, NetworkSpec, Node
-from evospike.neurons.settings import Path
 
 SpikeObserver = Callable[[str, Tensor, Tensor], None]
 """Called with a neuron layer's name, its spikes (T, B, ...) and its last potential (B, ...); in a network that is
@@ -72,12 +71,6 @@ class Network(nn.Module):
         """Class of each sample, (B,): the largest score, averaged over time."""
         classes: Tensor = self(x).mean(0).argmax(-1)
         return classes
-
-    def use_path(self, path: Path) -> None:
-        """Run every neuron layer by the eager or the fused path."""
-        for module in self.modules():
-            if isinstance(module, SpikingNeuron):
-                module.path = path
 
     def _check_input(self, x: Tensor) -> int:
         wanted = 5 if self.spec.events else 4

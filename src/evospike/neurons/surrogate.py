@@ -38,19 +38,6 @@ def sigmoid(x: Tensor, width: float) -> Tensor:
     return s * (1 - s) / width
 
 
-def smooth_step(name: SurrogateName, x: Tensor, width: float) -> Tensor:
-    """The primitive of a surrogate derivative: the smooth step whose slope it is (0 far left, 1 far right)."""
-    if name == "triangle":
-        left = (x.clamp(-width, 0) + width).square() / (2 * width**2)
-        z = x.clamp(0, width)
-        return left + (z * width - z.square() / 2) / width**2
-    if name == "rectangle":
-        return ((x + width) / (2 * width)).clamp(0, 1)
-    if name == "arctan":
-        return torch.atan(0.5 * math.pi / width * x) / math.pi + 0.5
-    return torch.sigmoid(x / width)
-
-
 DERIVATIVES: dict[SurrogateName, Derivative] = {
     "triangle": triangle,
     "rectangle": rectangle,

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from evospike.jobs.arms import Arm
 from evospike.jobs.folder import RunFolder
+from evospike.jobs.recipe import Recipe
 from evospike.jobs.settings import OWN
 from evospike.models.spec import NetworkSpec
 from evospike.report.architecture.facts import Architecture, of_genome, of_network
@@ -24,7 +26,7 @@ from evospike.report.training.charts import make_charts
 from evospike.report.training.connectivity import draw_layer
 from evospike.report.training.gather import TrainingFacts, gather
 from evospike.search.genome import Genome
-from evospike.sparse.settings import Method, SparseSettings
+from evospike.sparse.settings import SparseSettings
 
 ALLOCATIONS: Mapping[str, str] = {
     "erk": "by Erdős–Rényi with kernel sides (ERK)",
@@ -61,9 +63,6 @@ ARMS: Mapping[str, str] = {
     "svd": "the same encoding from a truncated singular value decomposition of the trained dense network",
 }
 """What the networks of a run are, by their names, but for what becomes of their synapses."""
-
-ARM_METHODS: Mapping[str, Method] = {"static": "static", "one-shot": "one_shot"}
-"""Networks whose names say what becomes of their synapses, whatever the recipe does."""
 
 MODES: Mapping[str, str] = {
     "loss": "the loss alone",
@@ -111,7 +110,7 @@ def training_page(run: RunFolder) -> Page:
         "allocations": ALLOCATIONS,
         "prunes": PRUNES,
         "grows": GROWS,
-        "kinds": {arm: arm_text(arm, facts.recipe.sparse) for arm in ARMS},
+        "kinds": {arm: arm_text(arm, facts.recipe) for arm in ARMS},
         "modes": MODES,
         "encodings": ENCODINGS,
         "architecture": _architecture(facts),
@@ -150,16 +149,15 @@ def rank_page(run: RunFolder) -> Page:
     return Page("rank.html", facts, rank_charts(facts), _unless_finished(facts, _rank_progress(facts)))
 
 
-def arm_text(arm: str, sparse: SparseSettings) -> str:
+def arm_text(arm: str, recipe: Recipe) -> str:
     """What a network of a run is, by its name and the recipe's structure learning."""
-    if arm not in OWN or not sparse.active:
-        return ARMS[arm]
-    return f"{ARMS[arm]}, {_structure_text(ARM_METHODS.get(arm, sparse.method), sparse)}"
+    sparse = Arm.of(recipe, arm).sparse
+    return f"{ARMS[arm]}, {_structure_text(sparse)}" if arm in OWN and sparse.active else ARMS[arm]
 
 
-def _structure_text(method: Method, sparse: SparseSettings) -> str:
+def _structure_text(sparse: SparseSettings) -> str:
     """What becomes of the synapses of a network while it is trained."""
-    if method == "one_shot":
+    if sparse.method == "one_shot":
         if sparse.one_shot_at == 0:
             return "pruned by magnitude before its first step"
         if sparse.one_shot_at == 1:
@@ -168,7 +166,7 @@ def _structure_text(method: Method, sparse: SparseSettings) -> str:
             f"trained with all synapses, pruned by magnitude after {percent(sparse.one_shot_at, 0)} of the training; "
             "what is left learns on"
         )
-    rewires = method == "rewire" and sparse.freeze > 0
+    rewires = sparse.method == "rewire" and sparse.freeze > 0
     return "rewired while it learns" if rewires else "under a first random graph that never changes"
 
 
@@ -189,10 +187,9 @@ def _unless_finished(facts: RunFacts, progress: list[str]) -> str:
 def _training_progress(facts: TrainingFacts) -> list[str]:
     parts = []
     if facts.evolves:
-        settings = facts.recipe.evolution
         done = 0 if facts.history is None else len(facts.history.candidates)
-        parts.append(f"{done} of {settings.population * settings.generations} candidates are scored")
-    wanted = len(facts.recipe.final.arms) * facts.recipe.final.seeds
+        parts.append(f"{done} of {facts.recipe.evolution.candidates} candidates are scored")
+    wanted = len(facts.recipe.final.trainings)
     return [*parts, f"{len(facts.trainings)} of {wanted} final trainings are done"]
 
 

@@ -167,12 +167,11 @@ def gather(run: RunFolder) -> TrainingFacts:
 def _finals(run: RunFolder, recipe: Recipe) -> dict[str, dict[str, Any]]:
     """Results of the final trainings that are done, in the order of arms and seeds, by their folder in the run's."""
     found = {}
-    for arm in recipe.final.arms:
-        for repeat in range(recipe.final.seeds):
-            folder = str(run.final_path(arm, repeat).relative_to(run.path))
-            result = run.read(f"{folder}/result.json")
-            if result is not None:
-                found[folder] = result
+    for training in recipe.final.trainings:
+        folder = str(run.final_path(*training).relative_to(run.path))
+        result = run.read(f"{folder}/result.json")
+        if result is not None:
+            found[folder] = result
     return found
 
 

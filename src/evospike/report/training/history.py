@@ -1,6 +1,6 @@
 """The evolution of a run, read from its store: candidates with their rank, generations, finalists, winner.
 
-Fitness and ranks are computed anew from the raw terms, as `evolution.study` does; the store holds neither.
+Fitness and ranks are computed anew from the raw terms; the store holds neither.
 """
 
 from __future__ import annotations
@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 from evospike.evolution.failures import count_failures, failures_in_words
-from evospike.evolution.fitness import LOSS_TERMS, TermWeights, fitness, loss_spread, ranks, term_weights
+from evospike.evolution.fitness import LOSS_TERMS, TermWeights, judge
 from evospike.evolution.recorded import RecordedCandidate, RecordedGeneration, RecordedStudy, read_recorded, told_sizes
-from evospike.evolution.records import Score
+from evospike.evolution.records import LOG, Score, finalist_place
 from evospike.evolution.settings import EvolutionSettings
 from evospike.evolution.store import Recorded, Store
 from evospike.jobs.folder import RunFolder
 from evospike.jobs.records import numbers_of
-
-_LOG = "log10 "
 
 
 @dataclass(frozen=True)
@@ -140,7 +138,7 @@ def read_history(run: RunFolder, settings: EvolutionSettings) -> History | None:
     return History(
         settings=settings,
         labels=tuple(_label(name) for name in names),
-        logarithmic=bool(names) and all(name.startswith(_LOG) for name in names),
+        logarithmic=bool(names) and all(name.startswith(LOG) for name in names),
         generations=generations,
         finalists=_finalists(study, settings),
         winner=next((c for c in everyone if (c.generation, c.index) == place), None),
@@ -151,16 +149,14 @@ def _generations(recorded: Sequence[RecordedGeneration], settings: EvolutionSett
     result: list[Generation] = []
     seen: list[list[Score]] = []
     for one in recorded:
-        scores = [item.score for item in one.candidates]
-        seen.append(scores)
-        weights = term_weights(settings, one.number, loss_spread(seen, settings.loss_from))
-        values = [fitness(score, weights, settings.loss_from) for score in scores]
-        places, usable = ranks(values), sum(value is not None for value in values)
+        seen.append([item.score for item in one.candidates])
+        judged = judge(settings, seen)
+        usable = sum(value is not None for value in judged.fitnesses)
         candidates = tuple(
             _candidate(item, value, place, usable)
-            for item, value, place in zip(one.candidates, values, places, strict=True)
+            for item, value, place in zip(one.candidates, judged.fitnesses, judged.ranks, strict=True)
         )
-        result.append(Generation(one.number, one.asked, candidates, weights, LOSS_TERMS[settings.loss_from]))
+        result.append(Generation(one.number, one.asked, candidates, judged.weights, LOSS_TERMS[settings.loss_from]))
     return tuple(result)
 
 
@@ -184,10 +180,10 @@ def _candidate(item: RecordedCandidate, value: float | None, place: int, usable:
 
 
 def _finalists(study: RecordedStudy, settings: EvolutionSettings) -> tuple[Finalist, ...]:
-    """Finalists are recorded as place * draws + draw, in the order of their candidates' loss."""
+    """In the order of their candidates' loss."""
     groups: dict[int, list[Recorded]] = {}
     for item in study.finalists:
-        groups.setdefault(item.request.index // settings.finalist_seeds, []).append(item)
+        groups.setdefault(finalist_place(item.request.index, settings.finalist_seeds), []).append(item)
     result = []
     for group in groups.values():
         request = group[0].request
@@ -202,4 +198,4 @@ def _finalists(study: RecordedStudy, settings: EvolutionSettings) -> tuple[Final
 
 
 def _label(name: str) -> str:
-    return name.removeprefix(_LOG)
+    return name.removeprefix(LOG)
