@@ -722,9 +722,9 @@ def test_an_arm_named_twice(runs) -> None:
         ({"samples": 5}, "say how robustness is measured, but robustness is 'none'; leave them out, or ask for"),
         ({"noise_seeds": 100_000}, "say how robustness is measured, but robustness is 'none'; leave them out"),
         ({"noise_space": "raw"}, "say how robustness is measured, but robustness is 'none'; leave them out"),
-        ({"robustness": "complete"}, "unknown robustness 'complete'; known: full, none, protocol"),
-        ({"robustness": "ful"}, r"unknown robustness 'ful'; did you mean 'full'\?"),
-        ({"robustness": "full", "noise_space": "pixels"}, "unknown noise space 'pixels'; known: normalised, raw"),
+        ({"robustness": "complete"}, "'robustness' cannot be 'complete'; known: full, none, protocol"),
+        ({"robustness": "ful"}, r"'robustness' cannot be 'ful'; did you mean 'full'\?"),
+        ({"robustness": "full", "noise_space": "pixels"}, "'noise space' cannot be 'pixels'; known: normalised, raw"),
     ],
 )
 def test_values_that_cannot_work(copy, asked: dict[str, Any], message: str) -> None:

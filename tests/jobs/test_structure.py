@@ -19,8 +19,8 @@ from evospike.evolution.records import Genotype, Request
 from evospike.jobs.attempt import stand_in_workshop
 from evospike.jobs.candidates import score_candidate
 from evospike.jobs.conduct import conduct
-from evospike.jobs.final import CONNECTIVITY, WEIGHTS, load_weights, train_arm
-from evospike.jobs.folder import RunFolder, create_run
+from evospike.jobs.final import load_weights, train_arm
+from evospike.jobs.folder import CONNECTIVITY, WEIGHTS, RunFolder, create_run
 from evospike.jobs.genomes import model_of
 from evospike.jobs.inspection import dry_run, inspect_recipe
 from evospike.jobs.recipe import read_recipe

@@ -30,10 +30,10 @@ from evospike.core.lock import RunLock
 from evospike.evolution.executors.local import WorkerState
 from evospike.evolution.records import Genotype, Request, Score
 from evospike.evolution.store import Store
-from evospike.jobs.folder import RunFolder, create_run, open_run
+from evospike.jobs.folder import WORKERS, RunFolder, create_run, open_run
 from evospike.jobs.run_state import CandidateState, Progress, RunState, StudyState, TrainingState, state_of
 from evospike.jobs.watch import render, watch
-from evospike.jobs.worker_file import WORKERS, WorkerLine, WorkersFile
+from evospike.jobs.worker_file import WorkerLine, WorkersFile
 from evospike.training.checkpoint import Checkpoint, save_checkpoint
 
 _spec = importlib.util.spec_from_file_location("made_runs", Path(__file__).with_name("made_runs.py"))

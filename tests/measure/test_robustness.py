@@ -406,8 +406,8 @@ class TestRefusals:
         ("change", "message"),
         [
             ({"seeds": 0}, "at least 1 noise seed, given 0"),
-            ({"kind": "most"}, "unknown robustness 'most'; expected protocol or full"),
-            ({"space": "pixels"}, "unknown noise space 'pixels'; expected normalised or raw"),
+            ({"kind": "most"}, "'kind' cannot be 'most'; known: full, protocol"),
+            ({"space": "pixels"}, "'space' cannot be 'pixels'; known: normalised, raw"),
         ],
     )
     def test_settings(self, image_net: Network, change: dict[str, Any], message: str) -> None:

@@ -10,6 +10,7 @@ import evospike
 from evospike.core.errors import SettingsError
 from evospike.core.text import shortened
 from evospike.jobs.settings import ArmName
+from evospike.measure.settings import NOISE_SEEDS, SAMPLES
 
 SOURCES = (
     "digits, cifar10, cifar100, imagenet, hub:ID, parquet:DIR, imagefolder:DIR; of event cameras cifar10dvs, "
@@ -185,8 +186,10 @@ def _evaluate(commands: Any) -> None:
         default="protocol",
         help="protocol: noise of half the input's norm (default); full: curves of every change; none",
     )
-    evaluate.add_argument("--samples", type=int, metavar="N", help="test samples for robustness (default: 1000)")
-    evaluate.add_argument("--noise-seeds", type=int, metavar="N", help="draws of every random change (default: 5)")
+    evaluate.add_argument("--samples", type=int, metavar="N", help=f"test samples for robustness (default: {SAMPLES})")
+    evaluate.add_argument(
+        "--noise-seeds", type=int, metavar="N", help=f"draws of every random change (default: {NOISE_SEEDS})"
+    )
     evaluate.add_argument("--noise-space", help="normalised (default) or raw: where the noise is added")
     evaluate.add_argument(
         "--force", action="store_true", help="replace an earlier evaluation also where this one says less"

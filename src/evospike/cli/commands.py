@@ -16,6 +16,7 @@ from evospike.core.progress import tell
 from evospike.core.settings import Settings, merge, read_settings
 from evospike.core.text import harmless, shortened
 from evospike.data.settings import DataSettings
+from evospike.jobs.folder import RECORD
 from evospike.jobs.recipe import Recipe, laid_over, read_recipe, recipe_from_plain, shipped_recipes
 
 if TYPE_CHECKING:
@@ -314,7 +315,7 @@ def _overlaid(values: dict[str, Any], arguments: Namespace) -> dict[str, Any]:
 
 
 def _recipe_or_run(arguments: Namespace) -> Recipe:
-    if (Path(arguments.recipe) / "run.json").is_file():
+    if (Path(arguments.recipe) / RECORD).is_file():
         from evospike.jobs.folder import open_run
         from evospike.jobs.genomes import model_of
 

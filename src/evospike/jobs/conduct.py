@@ -25,7 +25,7 @@ from evospike.jobs.agreement import agree
 from evospike.jobs.candidates import dimension_names, proxy_set, spreads_of
 from evospike.jobs.final import stored_result
 from evospike.jobs.finals import run_finals
-from evospike.jobs.folder import RunFolder, reading
+from evospike.jobs.folder import PLAN, RESULT, RunFolder, reading
 from evospike.jobs.following import lead
 from evospike.jobs.memory import require_stem_memory
 from evospike.jobs.nodes import node_differences
@@ -110,13 +110,13 @@ def conduct(
         document |= comparison(run, document)
         document["wall_seconds"] = round(time.monotonic() - started, 1)
         lock.check()
-        run.write("result.json", document)
+        run.write(RESULT, document)
         return document
 
 
 def _stored_document(run: RunFolder) -> dict[str, Any] | None:
     """The result of a finished run; None when it is not finished or one of its trainings has lost its weights."""
-    document = run.read("result.json")
+    document = run.read(RESULT)
     if document is None:
         return None
     trained = run.recipe.final.trainings if run.trains else ()
@@ -130,10 +130,10 @@ def _stored_document(run: RunFolder) -> dict[str, Any] | None:
 
 def _open_workshop(run: RunFolder, recipe: Recipe) -> Workshop:
     """Obey the recorded plan, or make and record one; refuse data that changed since."""
-    recorded = run.read("plan.json")
+    recorded = run.read(PLAN)
     if recorded is None:
         plan = _make_plan(run, recipe)
-        run.write("plan.json", plan.to_plain())
+        run.write(PLAN, plan.to_plain())
     else:
         plan = Plan.from_plain(recorded)
         _check_machine(plan)

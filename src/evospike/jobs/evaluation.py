@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,26 +20,21 @@ from evospike.core.limits import MOST_REPEATS
 from evospike.core.lock import holder_of
 from evospike.core.progress import Bar, bar, tell
 from evospike.core.rng import stream
-from evospike.core.settings import differences, nearest, require
+from evospike.core.settings import convert, differences, require
 from evospike.data.task import ImageSet
 from evospike.genetic.groups import parameter_roles
-from evospike.jobs.evaluation_document import FILE, compared_arms, lost_by, stored_evaluation
-from evospike.jobs.folder import WEIGHTS, RunFolder, reading
+from evospike.jobs.evaluation_document import compared_arms, lost_by, stored_evaluation
+from evospike.jobs.folder import EVALUATION, RESULT, WEIGHTS, RunFolder, reading
 from evospike.jobs.load import finished_training, open_training, trained_network, workshop_of
 from evospike.jobs.results import data_facts
 from evospike.jobs.workshop import Workshop, parameter_count, settle_process
 from evospike.measure.cost import Costs, LayerCost, count_costs
 from evospike.measure.energy import break_even, energy_models
 from evospike.measure.robustness import measure_robustness
+from evospike.measure.settings import NOISE_SEEDS, SAMPLES, NoiseSpace, Robustness
 from evospike.models.counts import dense_parameters
 from evospike.models.network import Network
 from evospike.sparse.masks import summarise
-
-Robustness = Literal["protocol", "full", "none"]
-NoiseSpace = Literal["normalised", "raw"]
-
-SAMPLES, NOISE_SEEDS = 1000, 5
-"""Of robustness, where nothing else is asked for (methods 1.9)."""
 
 _ROOT = 0
 """Of its samples and random changes: as the test split, they are the same for runs of every seed."""
@@ -55,11 +50,8 @@ class _Disturbance:
     space: NoiseSpace
 
     def __post_init__(self) -> None:
-        for name, given, known in (
-            ("robustness", self.kind, ["protocol", "full", "none"]),
-            ("noise space", self.space, ["normalised", "raw"]),
-        ):
-            require(given in known, f"unknown {name} '{given}'; {nearest(given, known)}")
+        convert(self.kind, Robustness, "robustness")
+        convert(self.space, NoiseSpace, "noise space")
         require(self.samples >= 1, f"robustness is measured on at least 1 test sample, given {self.samples}")
         require(self.seeds >= 1, f"at least 1 noise seed is needed, given {self.seeds}")
         require(self.seeds <= MOST_REPEATS, f"noise seeds are at most {MOST_REPEATS}, given {self.seeds}")
@@ -147,7 +139,7 @@ def evaluate_run(
 
 
 def _digest_of_result(run: RunFolder) -> str:
-    result = run.read("result.json")
+    result = run.read(RESULT)
     if result is None:
         raise _unfinished(run)
     if "digest" not in result:
@@ -182,8 +174,8 @@ def _refuse_to_lose(run: RunFolder, arms: Sequence[str], disturbance: _Disturban
     samples = min(disturbance.samples, test_samples)
     if lost := lost_by(earlier, arms, disturbance.kind, samples, disturbance.seeds, disturbance.space):
         raise RunError(
-            f"{run.path / FILE} says more, this would lose {' and '.join(lost)}; ask for as much, keep a copy of the "
-            "file elsewhere, or replace it with --force"
+            f"{run.path / EVALUATION} says more, this would lose {' and '.join(lost)}; ask for as much, keep a copy of "
+            "the file elsewhere, or replace it with --force"
         )
 
 
@@ -223,9 +215,9 @@ def _sides(shape: tuple[int, ...]) -> str:
 def _keep(run: RunFolder, document: dict[str, Any]) -> None:
     """Write the document into the run folder, in place of an earlier one; a folder that cannot be written is said."""
     try:
-        run.write(FILE, document)
+        run.write(EVALUATION, document)
     except OSError as error:
-        tell(f"cannot write {run.path / FILE} ({error.strerror}); the evaluation is printed but not kept")
+        tell(f"cannot write {run.path / EVALUATION} ({error.strerror}); the evaluation is printed but not kept")
 
 
 class _Measure:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, get_args
 
 from evospike.core.statistics import deviation, half_interval
-from evospike.jobs.folder import RunFolder, reading
-
-FILE = "evaluation.json"
+from evospike.jobs.folder import EVALUATION, RESULT, RunFolder, reading
+from evospike.measure.settings import Robustness
 
 _KINDS = ("binary", "counts", "real")
 """What enters a layer, the most special first."""
@@ -36,16 +35,13 @@ _OF_A_SEED = (
 _COMPARED = ("test_accuracy", "spikes_per_sample", "synaptic_operations", "noisy_accuracy")
 """Numbers of a seed by which arms are compared, beside every energy model."""
 
-_ROBUSTNESS = ("none", "protocol", "full")
-"""How much is measured of robustness, from the least to the most."""
-
 
 def stored_evaluation(run: RunFolder) -> dict[str, Any] | None:
     """The evaluation of a run; None when there is none or it is of other weights than the run's result.
 
     Raises: RunError when a file was altered.
     """
-    document, result = run.read(FILE), run.read("result.json")
+    document, result = run.read(EVALUATION), run.read(RESULT)
     if document is None or result is None or document.get("digest") != result.get("digest"):
         return None
     return document
@@ -70,7 +66,8 @@ def _lost_by(
     found = document["robustness"]
     if found is None:
         return lost
-    if _ROBUSTNESS.index(robustness) < _ROBUSTNESS.index(found["kind"]):
+    levels = get_args(Robustness)
+    if levels.index(robustness) < levels.index(found["kind"]):
         return [*lost, f"its robustness ({found['kind']})"]
     if samples < found["samples"] or seeds < found["noise_seeds"]:
         lost.append(f"robustness over {found['samples']:,} samples and {found['noise_seeds']} noise seeds")

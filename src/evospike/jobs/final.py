@@ -18,8 +18,7 @@ from evospike.core.files import digest_tensors, load_tensors, save_tensors
 from evospike.genetic.groups import parameter_roles
 from evospike.genetic.wiring import initialise_from_dense
 from evospike.jobs.arms import final_key
-from evospike.jobs.folder import WEIGHTS as WEIGHTS
-from evospike.jobs.folder import RunFolder, read_record, write_record
+from evospike.jobs.folder import CONNECTIVITY, RESULT, WEIGHTS, RunFolder, read_record, write_record
 from evospike.jobs.workshop import Workshop, parameter_count
 from evospike.measure.accuracy import evaluate
 from evospike.models.counts import dense_parameters
@@ -30,10 +29,6 @@ from evospike.sparse.settings import SparseSettings
 from evospike.sparse.storage import pack_state, unpack_state
 from evospike.training.loop import Diverged, Hook, Trainer
 from evospike.training.parallel import ALONE, Ranks
-
-RESULT = "result.json"
-CONNECTIVITY = "connectivity.json"
-"""A coarse picture of the synapses of a sparse network, for the report."""
 
 
 def train_arm(

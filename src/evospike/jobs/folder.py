@@ -7,12 +7,15 @@ RUN/run.json          verb, recipe, command, versions, commit; of a replay what 
 RUN/plan.json         what was decided once: device, threads, neuron path, contraction orders, digests of the data
 RUN/study.sqlite      every generation and score of an evolution, a search or a ranking
 RUN/study-K.sqlite    the same of the K-th further search of a run, K from 1
-RUN/final/ARM-K/      checkpoints, weights and result of the K-th training of an arm (evolve, train)
+RUN/final/ARM-K/      the K-th training of an arm (evolve, train): checkpoints, `progress`, weights.safetensors,
+                      result.json and, of a sparse network, a coarse picture of its synapses in connectivity.json
 RUN/result.json       the result of the finished run
 RUN/nodes.json        how machines that scored candidates differ from the driver's, if they do
 RUN/workers.json      what each worker process did last, for `evospike watch`
 RUN/evaluation.json   what `evospike evaluate` measured of it
 RUN/tensorboard/      event files, with `--tensorboard`
+RUN/report.html       the page of `evospike report`, unless it is told another place
+RUN/run.lock          which process writes here, while one does; `.run.lock.guard` orders those that ask
 
 Every JSON document carries a checksum of itself under `checksum`, which readers do not see.
 """
@@ -45,19 +48,26 @@ VERBS = ("evolve", "train", "search", "rank")
 LONGEST_NAME = 100
 """Characters of a recipe's name that become part of a run folder's."""
 
+RECORD = "run.json"
+PLAN = "plan.json"
+RESULT = "result.json"
+NODES = "nodes.json"
+WORKERS = "workers.json"
+EVALUATION = "evaluation.json"
 WEIGHTS = "weights.safetensors"
-"""File of a finished final training with the weights of its network."""
+CONNECTIVITY = "connectivity.json"
+"""Names of the files above."""
 
 _SEAL = "checksum"
 _REMEDY = "restore it or start a new run"
 _REMEDIES = {
-    "result.json": "delete it and make it again: evospike resume {run}",
-    "evaluation.json": "evaluate again: evospike evaluate {run}",
+    RESULT: "delete it and make it again: evospike resume {run}",
+    EVALUATION: "evaluate again: evospike evaluate {run}",
 }
 """What to do about a document of a run that was altered and can be made again."""
 
 _OF_THE_LOCK = {lock.NAME, lock.GUARD}
-_BEFORE_THE_FIRST_SCORE = {"run.json", "plan.json", "workers.json", "nodes.json", *_OF_THE_LOCK}
+_BEFORE_THE_FIRST_SCORE = {RECORD, PLAN, WORKERS, NODES, *_OF_THE_LOCK}
 
 _OURS = re.compile(r"\.?run\.lock.*|.+\.json|study.*\.sqlite.*|\..+\.tmp.*|final|tensorboard")
 """Names in a run folder that evospike reads, writes or deletes; in the folders of trainings and curves all are."""
@@ -160,7 +170,7 @@ def _require_new(path: Path) -> None:
     if not path.is_dir():
         raise RunError(f"'{path}' is a file; give -o a new folder")
     if not all(entry.name in _OF_THE_LOCK or is_leftover(entry.name) for entry in path.iterdir()):
-        go_on = f", or continue it: evospike resume {path}" if (path / "run.json").is_file() else ""
+        go_on = f", or continue it: evospike resume {path}" if (path / RECORD).is_file() else ""
         raise RunError(f"'{path}' exists and is not empty; give -o a new folder{go_on}")
 
 
@@ -182,7 +192,7 @@ def starting(run: RunFolder) -> Iterator[None]:
 def record_run(run: RunFolder) -> None:
     """Write the record of a new run. Raises: RunError when its folder cannot be made."""
     with _making(run.path):
-        run.write("run.json", run.record)
+        run.write(RECORD, run.record)
 
 
 @contextlib.contextmanager
@@ -215,10 +225,10 @@ def open_run(path: str | Path) -> RunFolder:
     """Open an existing run folder. Raises: RunError when it is none, or one of another format."""
     path = Path(path)
     _require_plain(path)
-    if not os.path.isfile(path / "run.json"):  # never raises, whatever the name holds
+    if not os.path.isfile(path / RECORD):  # never raises, whatever the name holds
         what = "does not exist" if not os.path.exists(path) else "is no run folder (it has no run.json)"
         raise RunError(f"'{path}' {what}; give a folder that evospike printed")
-    record = read_record(path / "run.json")
+    record = read_record(path / RECORD)
     if record.get("format") != FORMAT:
         writer = (
             f"evospike {shortened(record['evospike'])}" if isinstance(record.get("evospike"), str) else "the release"
@@ -229,7 +239,7 @@ def open_run(path: str | Path) -> RunFolder:
         )
     known = record.get("verb") in VERBS and isinstance(record.get("recipe"), dict)
     if not known or not isinstance(record.get("command", []), list):
-        raise RunError(f"{path / 'run.json'} names no verb, recipe or command; the file was altered, restore it")
+        raise RunError(f"{path / RECORD} names no verb, recipe or command; the file was altered, restore it")
     return RunFolder(path, record)
 
 

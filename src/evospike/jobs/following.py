@@ -16,7 +16,7 @@ from evospike.core.settings import differences
 from evospike.core.stopping import stop_on_signals
 from evospike.jobs.final import train_arm
 from evospike.jobs.finals import StopWhenAsked
-from evospike.jobs.folder import RunFolder, open_run
+from evospike.jobs.folder import PLAN, RunFolder, open_run
 from evospike.jobs.plan import Plan
 from evospike.jobs.workshop import Workshop
 from evospike.layers.synchronised import PeerLost
@@ -52,7 +52,7 @@ class _FirstIsGone(RunError):
 
 
 def _take_part(run: RunFolder, ranks: Ranks) -> None:
-    recorded = run.read("plan.json")
+    recorded = run.read(PLAN)
     if recorded is None:
         raise RunError(f"'{run.path}' has no plan.json here; all machines of a training have to see the run folder")
     plan = Plan.from_plain(recorded)

@@ -8,7 +8,7 @@ from pathlib import Path
 from evospike.core.errors import EvospikeError, RunError, SettingsError
 from evospike.core.files import canonical_json, read_text
 from evospike.core.limits import MOST_SETTINGS_BYTES
-from evospike.jobs.folder import RunFolder, open_run, reading
+from evospike.jobs.folder import RESULT, RunFolder, open_run, reading
 from evospike.search.codec import read_released_json
 from evospike.search.genome import Genome
 
@@ -38,7 +38,7 @@ def model_of(run: RunFolder) -> str:
     """The genome that a run found or trains; empty for a preset. Raises: RunError for an unfinished search."""
     if run.verb != "search":
         return run.recipe.model.genome
-    document = run.read("result.json")
+    document = run.read(RESULT)
     if document is None:
         raise RunError(f"search '{run.path}' is not finished; continue it with: evospike resume {run.path}")
     with reading(f"the result of '{run.path}'"):

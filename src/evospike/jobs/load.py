@@ -15,8 +15,8 @@ from evospike.core.files import load_tensors
 from evospike.data.task import load_task
 from evospike.genetic.encode import materialise
 from evospike.jobs.arms import final_key
-from evospike.jobs.final import RESULT, WEIGHTS, load_weights, stored_result
-from evospike.jobs.folder import RunFolder, open_run, read_record
+from evospike.jobs.final import load_weights, stored_result
+from evospike.jobs.folder import PLAN, RESULT, WEIGHTS, RunFolder, open_run, read_record
 from evospike.jobs.inference import for_inference
 from evospike.jobs.plan import Plan, resolve_device
 from evospike.jobs.workshop import Workshop
@@ -120,7 +120,7 @@ def open_training(path: str | Path) -> RunFolder:
 
 def workshop_of(folder: RunFolder, device: str, *, same_path: bool = False) -> Workshop:
     """The run's workshop on another device; eagerly, which needs no compiler, unless the run's own path is wanted."""
-    recorded = folder.read("plan.json")
+    recorded = folder.read(PLAN)
     if recorded is None:
         raise RunError(f"'{folder.path}' has not begun; continue it with: evospike resume {folder.path}")
     plan = replace(Plan.from_plain(recorded), device=resolve_device(device))

@@ -15,11 +15,10 @@ from typing import Any
 import evospike
 from evospike.core.files import digest_bytes
 from evospike.core.progress import tell
-from evospike.jobs.folder import RunFolder, reading
+from evospike.jobs.folder import NODES, RunFolder, reading
 from evospike.jobs.plan import Plan, versions
 from evospike.jobs.recipe import Recipe, recipe_from_plain
 
-NODES = "nodes.json"
 """File of a run folder."""
 
 INSTRUCTIONS = "instructions"

@@ -19,7 +19,7 @@ from evospike.evolution.recorded import RecordedCandidate, read_recorded, told_s
 from evospike.evolution.records import LOG, Genotype, Score
 from evospike.evolution.settings import MAXIMISED, EvolutionSettings
 from evospike.evolution.store import Recorded, Store
-from evospike.jobs.folder import RunFolder, read_record, reading
+from evospike.jobs.folder import RECORD, RESULT, RunFolder, read_record, reading
 from evospike.training.checkpoint import saved_record
 
 
@@ -96,7 +96,7 @@ def created(run: RunFolder) -> datetime:
         said = datetime.fromisoformat(str(run.record["created"]))
         if 2000 < said.year < 3000:
             return said
-    return datetime.fromtimestamp((run.path / "run.json").stat().st_mtime).astimezone()
+    return datetime.fromtimestamp((run.path / RECORD).stat().st_mtime).astimezone()
 
 
 def read_studies(run: RunFolder) -> list[StudyRecord]:
@@ -172,7 +172,7 @@ def numbers_of(genotype: Genotype) -> dict[str, float]:
 def read_training(run: RunFolder, arm: str, repeat: int) -> TrainingRecord:
     """A final training: its result, else what its newest checkpoint says. Raises: RunError for an altered result."""
     folder = run.final_path(arm, repeat)
-    result = read_record(folder / "result.json") if (folder / "result.json").is_file() else None
+    result = read_record(folder / RESULT) if (folder / RESULT).is_file() else None
     record = saved_record(folder) if result is None else result
     history, processes = (record or {}).get("history", []), (record or {}).get("processes", [1])
     if not isinstance(history, list) or not all(map(_is_epoch, history)):

@@ -14,7 +14,7 @@ from typing import Any
 from evospike.core.errors import RunError
 from evospike.core.settings import differences
 from evospike.evolution.store import Store
-from evospike.jobs.folder import RunFolder, new_run, reading, record_run, starting
+from evospike.jobs.folder import PLAN, RESULT, RunFolder, new_run, reading, record_run, starting
 from evospike.jobs.recipe import Recipe
 from evospike.jobs.records import study_count
 
@@ -32,7 +32,7 @@ def create_replay(of: RunFolder, recipe: Recipe, output: str | None) -> RunFolde
     recipe: that of the other run, but for what a resume may change. output: see `folder.create_run`.
     Raises: RunError, StoreError also where the other run's record cannot be read or was altered.
     """
-    result = of.read("result.json")
+    result = of.read(RESULT)
     orders = _orders(of, finished=result is not None)
     with reading(f"result.json of '{of.path}'"):
         digest = None if result is None else str(result["digest"])
@@ -78,7 +78,7 @@ def _orders(of: RunFolder, *, finished: bool) -> dict[int, list[str]]:
 
 def _conditions(run: RunFolder, result: Mapping[str, Any]) -> dict[str, Any]:
     """What the digest of a run may depend on beside its recipe, as far as its folder says it."""
-    sources = ((run.record, _OF_THE_RECORD), (run.read("plan.json") or {}, _OF_THE_PLAN), (result, _OF_THE_RESULT))
+    sources = ((run.record, _OF_THE_RECORD), (run.read(PLAN) or {}, _OF_THE_PLAN), (result, _OF_THE_RESULT))
     return {name: source[name] for source, names in sources for name in names if name in source}
 
 

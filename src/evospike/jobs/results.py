@@ -11,7 +11,7 @@ from evospike.core.statistics import deviation, half_interval, significant
 from evospike.data.known import KNOWN
 from evospike.data.settings import SIMULATED
 from evospike.evolution.failures import failures_in_words
-from evospike.jobs.folder import RunFolder, reading
+from evospike.jobs.folder import RESULT, RunFolder, reading
 from evospike.jobs.recipe import Recipe
 from evospike.training.history import without_times
 
@@ -146,7 +146,7 @@ def identity_line(document: Mapping[str, Any]) -> str:
 
 def replay_line(document: Mapping[str, Any]) -> str:
     """Whether a replay came out as the run that it made again; empty for any other run."""
-    with reading("result.json", "delete it, finish the run and resume it"):
+    with reading(RESULT, "delete it, finish the run and resume it"):
         replay = document.get("replay")
         if replay is None:
             return ""

@@ -20,7 +20,7 @@ from evospike.core.text import shown
 from evospike.evolution.failures import count_failures
 from evospike.evolution.fitness import LOSS_TERMS
 from evospike.evolution.records import Score
-from evospike.jobs.folder import WEIGHTS, RunFolder
+from evospike.jobs.folder import PLAN, RESULT, WEIGHTS, WORKERS, RunFolder
 from evospike.jobs.progress import PROGRESS, read_progress
 from evospike.jobs.recipe import Recipe
 from evospike.jobs.records import (
@@ -35,14 +35,13 @@ from evospike.jobs.records import (
     study_paths,
 )
 from evospike.jobs.results import told_data
-from evospike.jobs.worker_file import WORKERS, WorkerLine, read_workers
+from evospike.jobs.worker_file import WorkerLine, read_workers
 
 Phase = Literal[
     "not started", "starting", "evolving", "searching", "ranking", "training", "stopped", "finished", "damaged"
 ]
 """`damaged`: it has a result that cannot be read, so nothing more will happen to it by itself."""
 
-RESULT = "result.json"
 
 LATEST = 5
 """How many of the last candidates a state holds."""
@@ -209,7 +208,7 @@ class _Reader:
                 self._problems.append(f"the weights of '{arm}' (seed {seed}) are gone; {again}")
 
     def _phase(self, finished: bool, alive: bool, studies: Sequence[StudyState]) -> Phase:
-        begun = (self._run.path / "plan.json").is_file()
+        begun = (self._run.path / PLAN).is_file()
         if finished or not alive:
             return "finished" if finished else "stopped" if begun else "not started"
         if not begun:

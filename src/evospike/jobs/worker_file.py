@@ -11,9 +11,8 @@ from typing import Any
 
 from evospike.core.files import read_json, write_atomic
 from evospike.evolution.executors.local import WorkerState
-from evospike.jobs.folder import RunFolder
+from evospike.jobs.folder import WORKERS, RunFolder
 
-WORKERS = "workers.json"
 """File of a run folder."""
 
 EVERY_SECONDS = 1.0

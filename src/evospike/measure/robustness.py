@@ -14,23 +14,22 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from evospike.core.errors import ShapeError
-from evospike.core.settings import require
+from evospike.core.settings import convert, require
 from evospike.core.statistics import deviation, half_interval
 from evospike.genetic.encoding import GeneticLayer
 from evospike.layers.weights import holding_weights
 from evospike.measure import perturb
 from evospike.measure.accuracy import Evaluation, evaluate
 from evospike.measure.perturb import Generators
+from evospike.measure.settings import Measured, NoiseSpace
 from evospike.models.network import Network
 
-Kind = Literal["protocol", "full"]
-Space = Literal["normalised", "raw"]
 Images = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 """Gives the batches of one pass over the set: normalised images (B, C, H, W) or frames (T, B, 2, H, W), and classes
 (B,); the same samples in the same order at every call."""
@@ -148,7 +147,7 @@ class Trial:
         with holding_weights(net):
             return evaluate(net, batches, count_spikes=False)
 
-    def noise(self, space: Space, strengths: tuple[float, ...] = NOISE) -> Sweep:
+    def noise(self, space: NoiseSpace, strengths: tuple[float, ...] = NOISE) -> Sweep:
         """Gaussian noise, on the normalised values or on pixels before normalisation."""
         where = "normalised values" if space == "normalised" else "values before normalisation"
         note = (
@@ -227,7 +226,7 @@ class Trial:
         )
         return Sweep("threshold jitter", "of the threshold", strengths, accuracy, note, self.seeds)
 
-    def sweeps(self, space: Space) -> list[Sweep]:
+    def sweeps(self, space: NoiseSpace) -> list[Sweep]:
         """Every sweep that makes sense for this network and this kind of data, noise first."""
         of_images = (self.brightness(), self.contrast(), self.blur())
         of_events = (self.event_drop(), self.hot_pixels())
@@ -293,11 +292,11 @@ def measure_robustness(
     net: Network,
     images: Images,
     *,
-    kind: Kind,
+    kind: Measured,
     mean: Sequence[float],
     std: Sequence[float],
     events: bool,
-    space: Space,
+    space: NoiseSpace,
     seeds: int,
     seed: int,
     shown: Callable[[int, int], None] = lambda done, total: None,
@@ -309,8 +308,8 @@ def measure_robustness(
     streams. shown: called with the passes done and in total. The network is not changed. Accuracies are in 0..1, of
     scores averaged over all steps. Raises: SettingsError for less than one sample or seed, ShapeError as `Trial` does.
     """
-    require(kind in ("protocol", "full"), f"unknown robustness '{kind}'; expected protocol or full")
-    require(space in ("normalised", "raw"), f"unknown noise space '{space}'; expected normalised or raw")
+    convert(kind, Measured, "kind")
+    convert(space, NoiseSpace, "space")
     require(seeds >= 1, f"robustness needs at least 1 noise seed, given {seeds}")
     trial = Trial(net, images, mean=mean, std=std, events=events, seeds=seeds, seed=seed)
     sweeps = trial.sweeps(space) if kind == "full" else [trial.noise(space, (STRENGTH,))]

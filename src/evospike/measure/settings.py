@@ -1,4 +1,4 @@
-"""How networks are compared by the spikes they answer samples with. Imports no torch."""
+"""How networks are compared by their spikes, and how their robustness is asked for. Imports no torch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,18 @@ from evospike.core.settings import Settings, require
 
 Distance = Literal["hamming", "hamming_normalised", "euclidean", "cosine", "pearson", "sahd_logdet"]
 Weighting = Literal["edges", "equal", "depth"]
+
+Measured = Literal["protocol", "full"]
+"""Of robustness: noise of half the input's norm alone, or curves of every kind of change as well (methods 1.9)."""
+
+Robustness = Literal["none", Measured]
+"""How much is measured, from the least to the most."""
+
+NoiseSpace = Literal["normalised", "raw"]
+"""Where noise is added: to normalised images, or to those of the files."""
+
+SAMPLES, NOISE_SEEDS = 1000, 5
+"""Of robustness, where nothing else is asked for."""
 
 
 @dataclass(frozen=True)

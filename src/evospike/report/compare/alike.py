@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evospike.core.errors import RunError
-from evospike.jobs.folder import RunFolder, open_run
+from evospike.jobs.folder import RESULT, RunFolder, open_run
 from evospike.jobs.recipe import Recipe
 from evospike.report.facts import DataFacts, RunFacts
 from evospike.report.figures import DASHES, SERIES, SYMBOLS
@@ -67,7 +67,7 @@ def open_alike(paths: Sequence[Path]) -> list[RunFolder]:
     for folder in folders:
         _require_kind(folder, folders[0])
     for folder in folders:
-        if folder.read("result.json") is None:
+        if folder.read(RESULT) is None:
             raise RunError(f"'{folder.path}' is not finished; finish it first: evospike resume {folder.path}")
     return folders
 

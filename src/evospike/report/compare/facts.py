@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from evospike.core.errors import RunError, SettingsError
-from evospike.jobs.folder import RunFolder
+from evospike.jobs.folder import PLAN, RunFolder
 from evospike.report.compare.alike import Entry, differing, labels_of, toml
 from evospike.report.compare.quantities import Quantity, Value, cost, energy, percentage
 from evospike.report.evaluation.facts import ENERGY, EvaluatedArm, Robustness, model_title
@@ -146,7 +146,7 @@ def _require_alike(run: RunFolder, facts: TrainingFacts, first_run: RunFolder, f
 def _spec_entry(run: RunFolder, key: str) -> Any:
     """An entry of the planned network's specification, read as JSON: that needs no torch."""
     with reading_of(run):
-        plan = run.read("plan.json") or {}
+        plan = run.read(PLAN) or {}
         return json.loads(plan["spec"])[key]
 
 

@@ -9,8 +9,8 @@ from statistics import fmean
 from typing import Any
 
 from evospike.core.statistics import half_interval
-from evospike.jobs.evaluation_document import FILE, stored_evaluation
-from evospike.jobs.folder import RunFolder, reading
+from evospike.jobs.evaluation_document import stored_evaluation
+from evospike.jobs.folder import EVALUATION, RunFolder, reading
 from evospike.report.evaluation.facts import (
     ENERGY,
     MEASURES,
@@ -37,8 +37,8 @@ def read_evaluation(run: RunFolder) -> tuple[Evaluation | None, bool]:
     """
     document = stored_evaluation(run)
     if document is None:
-        return None, (run.path / FILE).is_file()
-    with reading(f"{run.path / FILE}", f"write it anew: evospike evaluate {run.path}"):
+        return None, (run.path / EVALUATION).is_file()
+    with reading(f"{run.path / EVALUATION}", f"write it anew: evospike evaluate {run.path}"):
         return _evaluation(document), False
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from evospike.evolution.population import Candidate
 from evospike.evolution.recorded import read_recorded
 from evospike.evolution.store import Store
-from evospike.jobs.folder import RunFolder
+from evospike.jobs.folder import PLAN, RESULT, RunFolder
 from evospike.report.facts import RunFacts, data_facts, reading_of
 from evospike.report.search.facts import candidate_of, failures_of, term_of
 
@@ -80,7 +80,7 @@ class RankFacts(RunFacts):
 def gather_ranking(run: RunFolder) -> RankFacts:
     """Read a run folder. Raises: RunError, StoreError, SettingsError naming the file that was altered."""
     recipe = run.recipe
-    plan, result = run.read("plan.json"), run.read("result.json")
+    plan, result = run.read(PLAN), run.read(RESULT)
     with reading_of(run):
         data = data_facts(recipe, result)
         scores = () if result is None else tuple(_score(row) for row in result["scores"])

@@ -14,7 +14,7 @@ from evospike.evolution.population import Candidate
 from evospike.evolution.recorded import RecordedCandidate, RecordedStudy, read_recorded, told_sizes
 from evospike.evolution.settings import MAXIMISED
 from evospike.evolution.store import Store
-from evospike.jobs.folder import RunFolder
+from evospike.jobs.folder import PLAN, RESULT, RunFolder
 from evospike.jobs.recipe import Recipe
 from evospike.report.facts import RunFacts, data_facts, reading_of
 from evospike.search.genome import Genome
@@ -155,7 +155,7 @@ class SearchFacts(RunFacts):
 def gather_search(run: RunFolder) -> SearchFacts:
     """Read a run folder. Raises: RunError, StoreError, SettingsError naming the file that was altered."""
     recipe = run.recipe
-    plan, result = run.read("plan.json"), run.read("result.json")
+    plan, result = run.read(PLAN), run.read(RESULT)
     objectives = plane_objectives(recipe)
     searches = [_read_search(run, number, objectives) for number in range(recipe.search.seeds)]
     with reading_of(run):

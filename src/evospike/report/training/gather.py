@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from evospike.core.statistics import half_interval, significant
-from evospike.jobs.folder import RunFolder
+from evospike.jobs.folder import PLAN, RESULT, RunFolder
 from evospike.jobs.recipe import Recipe
 from evospike.report.evaluation.facts import Evaluation
 from evospike.report.evaluation.reader import read_evaluation
@@ -136,7 +136,7 @@ class TrainingFacts(RunFacts):
 def gather(run: RunFolder) -> TrainingFacts:
     """Read a run folder. Raises: RunError, StoreError, SettingsError naming the file that was altered."""
     recipe = run.recipe
-    plan, result = run.read("plan.json"), run.read("result.json")
+    plan, result = run.read(PLAN), run.read(RESULT)
     finals = _finals(run, recipe)
     with reading_of(run):
         data = data_facts(recipe, result)
