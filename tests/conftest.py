@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy
 import pytest
 import torch
@@ -34,6 +35,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """Examples of properties are the same in every run of the gate, others at full length; no clock judges them."""
+    hypothesis.settings.register_profile("gate", deadline=None, derandomize=True)
+    hypothesis.settings.register_profile("soak", deadline=None)
+    hypothesis.settings.load_profile("soak" if config.getoption("soak") else "gate")
     if config.getoption("soak") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(_Collector(config.getoption("soak_figures")), "soak figures")
 

@@ -146,11 +146,11 @@ def test_a_run_that_reaches_no_safe_moment_is_ended(ended, monkeypatch: pytest.M
 
 def test_a_run_that_stopped_in_time_is_not_ended_later(ended, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a program that uses the library would be gone some seconds after it caught Interrupted."""
-    monkeypatch.setattr(stopping, "GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(stopping, "GRACE_SECONDS", 1.0)
     before = signal.getsignal(signal.SIGINT)
     with stop_on_signals():
         os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(0.3)
+    time.sleep(1.5)
     assert ended == []
     assert signal.getsignal(signal.SIGINT) is before
 

@@ -338,6 +338,6 @@ def test_only_one_process_of_a_host_judges_a_lock_at_a_time(tmp_path: Path) -> N
         thread.join(0.2)
         assert thread.is_alive()
         assert not lock.path.exists()
-    thread.join(5)
+    thread.join(60)
     assert lock.path.exists()
     lock.release()

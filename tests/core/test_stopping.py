@@ -86,7 +86,10 @@ def descriptors() -> set[str]:
     return {name for name in os.listdir(folder) if (folder / name).exists()}
 
 
-def test_nothing_is_left_behind(ended: list[tuple[int, float]], capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_left_behind(
+    ended: list[tuple[int, float]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stopping, "GRACE_SECONDS", 60.0)  # a thread that is waited for on leaving says when it is over
     handlers = [signal.getsignal(signum) for signum in stopping.SIGNALS]
     threads, files = threading.enumerate(), descriptors()
     for number in range(20):

@@ -325,10 +325,10 @@ def test_pages_that_are_read_again_and_again_have_an_end(path: Path) -> None:
     data[start + 8 : start + 12] = struct.pack(">I", child)
     data[28:32] = struct.pack(">I", len(data) // size)
     path.write_bytes(bytes(data))
-    started = time.monotonic()
+    started = time.process_time()
     with Store.view(path) as store, pytest.raises(StoreError, match="than its size explains"):
         store.values()
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
     with pytest.raises(StoreError, match="damaged"):
         Store.open(path)
 

@@ -141,10 +141,10 @@ class TestSettings:
         ids=lambda text: text[:40],
     )
     def test_an_override_is_refused_in_a_short_line_and_at_once(self, override: str) -> None:
-        started = time.monotonic()
+        started = time.process_time()
         with pytest.raises(SettingsError) as caught:
             read_recipe("digits", [override])
-        assert time.monotonic() - started < 5.0
+        assert time.process_time() - started < 5.0
         assert len(str(caught.value)) < 1000
         assert "\n" not in str(caught.value)
 
@@ -166,10 +166,10 @@ class TestSettings:
     def test_a_recipe_that_would_keep_the_parser_busy(self, tmp_path: Path, text: str) -> None:
         """The square of the number of parts in a name: half an hour for one of a megabyte."""
         (tmp_path / "x.toml").write_text(text)
-        started = time.monotonic()
+        started = time.process_time()
         with pytest.raises(SettingsError, match=r"cannot read recipe '.*x.toml'"):
             read_recipe(str(tmp_path / "x.toml"))
-        assert time.monotonic() - started < 5.0
+        assert time.process_time() - started < 5.0
 
     def test_what_looks_like_a_name_of_many_parts_but_is_none(self) -> None:
         dots = "." * 100
@@ -265,10 +265,10 @@ inputs = [2, 3, 4]
 nodes = {json.dumps(nodes)}
 edges = {json.dumps([f"a -> {node} +" for node in nodes])}
 """
-        started = time.monotonic()
+        started = time.process_time()
         with pytest.raises(SettingsError, match="has 3000 nodes; a cell carries at most 99"):
             parse_motifs(text)
-        assert time.monotonic() - started < 2.0
+        assert time.process_time() - started < 2.0
 
 
 class TestMeasured:

@@ -68,16 +68,10 @@ def test_each_kind_of_difference_is_told_and_kept_once(
 
 def test_a_machine_says_what_numbers_depend_on(workshop: Callable[..., Workshop], tmp_path: Path) -> None:
     shop = workshop()
-    found = machine_facts(shop.recipe, shop.plan)
+    found = machine_facts(shop.plan)
     assert found["torch"] == torch.__version__
     assert found["numpy"] == np.__version__
     assert {"python", "evospike", "machine", "cpu", "instructions"} <= found.keys()
-    motifs = tmp_path / "motifs.toml"
-    motifs.write_text("")
-    with_motifs = workshop(f"space.motif_file={motifs}")
-    before = machine_facts(with_motifs.recipe, with_motifs.plan)["motifs"]
-    motifs.write_text("# other bytes")
-    assert machine_facts(with_motifs.recipe, with_motifs.plan)["motifs"] != before
 
 
 def test_a_shared_task_is_the_task_without_its_test_split(workshop: Callable[..., Workshop]) -> None:

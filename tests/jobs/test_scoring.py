@@ -205,7 +205,7 @@ def test_what_does_not_fit_is_refused_before_it_is_built(workshop, request_of, m
     shop = workshop()
     fits = score_architecture(shop, request_of(shop))
     spec = architecture(shop, request_of(shop).genotype.values)
-    images = images_at_once(shop.recipe, len(shop.task.train), ranks=False)
+    images = images_at_once(shop.recipe, len(shop.task.train), ranking=False)
     assert images == (20, 0)
     needed = least_scoring_bytes(shop.recipe, spec, *images)
     monkeypatch.setattr("evospike.core.limits.ALWAYS_FREE", 0)
@@ -222,8 +222,8 @@ def test_what_does_not_fit_is_refused_before_it_is_built(workshop, request_of, m
 
 def test_a_training_counts_with_its_own_batch(workshop, request_of) -> None:
     shop = workshop("scoring.score=training", "dissimilarity.batch=1000")
-    assert images_at_once(shop.recipe, 160, ranks=False) == (0, 20)
-    assert images_at_once(shop.recipe, 160, ranks=True) == (160, 20)
+    assert images_at_once(shop.recipe, 160, ranking=False) == (0, 20)
+    assert images_at_once(shop.recipe, 160, ranking=True) == (160, 20)
     spec = architecture(shop, request_of(shop).genotype.values)
     alone = least_training_bytes(shop.recipe, spec, encoded=False)
     assert least_scoring_bytes(shop.recipe, spec, 0, 20) == alone

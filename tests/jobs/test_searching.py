@@ -25,15 +25,19 @@ from evospike.jobs.genomes import read_model
 from evospike.jobs.inspection import dry_run, inspect_recipe
 from evospike.jobs.load import load
 from evospike.jobs.plan import Plan
+from evospike.jobs.recipe import read_recipe
 from evospike.jobs.results import describe
 from evospike.jobs.scoring import score_architecture
 from evospike.jobs.searching import PROBES, root_of, show_scores, with_own_draws
 from evospike.jobs.spaces import estimate
 from evospike.jobs.workshop import Workshop
 from evospike.models.counts import dense_parameters
+from evospike.report.facts import recipe_text
 from evospike.search.codec import read_released
 from evospike.search.decode import decode
 from evospike.search.genome import Genome
+from evospike.search.settings import SpaceSettings
+from evospike.search.space import Space
 from evospike.sparse.masks import summarise
 
 
@@ -317,19 +321,23 @@ def test_the_score_is_the_score_whatever_comes_first(tiny, tmp_path: Path) -> No
     assert result["winner"]["terms"]["energy"] == min(member["terms"]["energy"] for member in result["front"])
 
 
-def test_a_motif_file_that_changed_is_refused(tiny, tmp_path: Path) -> None:
+def test_a_run_holds_the_motifs_of_a_file(tiny, tmp_path: Path) -> None:
     motifs = tmp_path / "mine.toml"
-    text = '[[motif]]\nname = "X"\ncircuit = "x"\ninputs = [2, 3]\nnodes = ["E1"]\nedges = ["a -> E1 +"]\n'
+    text = '# mine\n[[motif]]\nname = "X"\ncircuit = "x"\ninputs = [2, 3]\nnodes = ["E1"]\nedges = ["a -> E1 +"]\n'
     motifs.write_text(text)
-    recipe = tiny(
-        f"space.motif_file={motifs}", "space.motifs=['FE', 'X']", "search.generations=1", "search.finalists=0"
-    )
+    recipe = tiny(f"space.motif_file={motifs}", "space.motifs=['X']", "search.generations=1", "search.finalists=0")
+    motifs.unlink()
     run = create_run("search", recipe, str(tmp_path / "run"))
-    conduct(run, recipe, quiet=True)
-    (run.path / "result.json").unlink()
-    motifs.write_text(text.replace("E1", "E9"))
-    with pytest.raises(RunError, match=r"has changed: motifs of space\.motif_file"):
-        conduct(run, recipe, quiet=True)
+    result = conduct(run, open_run(run.path).recipe, quiet=True)
+    assert result["winner"]["genome"]["motifs"][0]["edges"] == ["a -> E1 +"]
+    assert open_run(run.path).recipe.space.own_motifs == text
+    toml = tmp_path / "again.toml"
+    toml.write_text(recipe_text(recipe.to_plain()))
+    assert read_recipe(str(toml)).space == recipe.space
+    with pytest.raises(SettingsError, match="'motif_file' and 'own_motifs' both define motifs"):
+        read_recipe(str(toml), ["space.motif_file=other.toml"])
+    with pytest.raises(SettingsError, match="own_motifs: no TOML"):
+        Space(SpaceSettings(own_motifs="[["))
 
 
 def test_other_objectives_need_another_run(searched, tiny, tmp_path: Path) -> None:
@@ -404,7 +412,7 @@ def test_estimates_are_of_all_searches(tiny) -> None:
     once, thrice = (dry_run(tiny(f"search.seeds={seeds}"), "search") for seeds in (1, 3))
     for name, factor in {"candidates": 3, "estimated_disk_bytes": 3, "estimated_memory_bytes": 1}.items():
         assert thrice[name] == factor * once[name]
-    seconds = [estimate(tiny(f"search.seeds={n}"), (1, 8, 8), 10, 160, ranks=False).seconds for n in (1, 3)]
+    seconds = [estimate(tiny(f"search.seeds={n}"), (1, 8, 8), 10, 160, ranking=False).seconds for n in (1, 3)]
     assert seconds[1] == pytest.approx(3 * seconds[0])
     assert dry_run(tiny("search.seeds=3"), "rank")["candidates"] == 5
 

@@ -16,11 +16,12 @@ from evospike.search.motif import (
     MotifEdge,
     can_fire,
     choose_motif,
+    own_motifs,
     parse_motifs,
-    read_motifs,
+    read_motif_file,
     shipped,
 )
-from evospike.search.settings import MotifSet
+from evospike.search.settings import MotifSet, SpaceSettings
 
 
 def motif(*edges: str, nodes: tuple[str, ...] = ("E1", "E2"), **changes: Any) -> Motif:
@@ -195,7 +196,8 @@ edges = ["a -> E1 +"]
 def test_a_users_file(tmp_path: Path) -> None:
     path = tmp_path / "own.toml"
     path.write_text(TABLE)
-    (own,) = read_motifs(path)
+    assert read_motif_file(path) == TABLE
+    (own,) = own_motifs(SpaceSettings(motif_file=str(path)))
     assert (own.name, own.inputs, own.nodes, own.edges) == ("own", (2, 3), ("E1",), ("a -> E1 +",))
 
 
@@ -224,7 +226,7 @@ def test_bad_files(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "own.toml"
     path.write_text(text)
     with pytest.raises(SettingsError) as caught:
-        read_motifs(path)
+        read_motif_file(path)
     assert str(caught.value) == f"motif file '{path}': {message}"
 
 
@@ -232,10 +234,10 @@ def test_no_toml_and_no_file(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"^no TOML: .*; expected \[\[motif\]\] tables$"):
         parse_motifs("[[motif")
     with pytest.raises(SettingsError, match=r"^no motif file at '.*none.toml'; give the path"):
-        read_motifs(tmp_path / "none.toml")
+        read_motif_file(tmp_path / "none.toml")
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(SettingsError, match=r"^cannot read motif '.*binary.toml': 'utf-8' codec"):
-        read_motifs(tmp_path / "binary.toml")
+        read_motif_file(tmp_path / "binary.toml")
 
 
 def test_choosing() -> None:

@@ -179,7 +179,7 @@ def test_bad_motif_choices(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"^unknown motif 'rin'; did you mean 'ring'\?$"):
         Space(SpaceSettings(motifs=("rin",), motif_file=str(path)))
     path.write_text(OWN.replace("ring", "FE"))
-    with pytest.raises(SettingsError, match=r"^motif file '.*own.toml' defines 'FE' again; give it a name of its own$"):
+    with pytest.raises(SettingsError, match=r"^motif 'FE' comes with evospike and cannot be defined again"):
         Space(SpaceSettings(motif_file=str(path)))
 
 

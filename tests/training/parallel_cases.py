@@ -203,11 +203,11 @@ def late(ranks: Ranks) -> dict[str, str]:
         calls = itertools.count(1)
 
         def changed(net: nn.Module) -> None:
-            net.register_forward_pre_hook(lambda *_: time.sleep(3.0 * (next(calls) == step) * ranks.rank))
+            net.register_forward_pre_hook(lambda *_: time.sleep(10.0 * (next(calls) == step) * ranks.rank))
 
         return changed
 
-    usual, parallel.STEP_SECONDS = parallel.STEP_SECONDS, 2.0
+    usual, parallel.STEP_SECONDS = parallel.STEP_SECONDS, 4.0
     ranks.compute_on("cpu")
     first = outcome(training(ranks, changed=sleeping_in(1)).run)
     second = outcome(training(ranks, changed=sleeping_in(2)).run)

@@ -109,7 +109,8 @@ def _end_in_time(signals: socket.socket, at_once: Callable[[], None], notice: st
 
 def _tell(notice: str) -> None:
     with suppress(OSError, ValueError):
-        print(f"\n{notice}", file=sys.stderr, flush=True)
+        sys.stderr.write(f"\n{notice}\n")  # in one piece: the process itself may say something at the same moment
+        sys.stderr.flush()
 
 
 def _next_signal(signals: socket.socket, until: float | None) -> int | None:

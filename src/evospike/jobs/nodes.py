@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import evospike
-from evospike.core.files import digest_bytes
 from evospike.core.progress import tell
 from evospike.jobs.folder import NODES, RunFolder, reading
 from evospike.jobs.plan import Plan, versions
-from evospike.jobs.recipe import Recipe, recipe_from_plain
 
 """File of a run folder."""
 
@@ -31,20 +29,17 @@ _VECTORS = ("avx", "amx", "fma", "asimd", "sve", "bf16", "i8mm")
 
 def facts(context: Mapping[str, Any]) -> dict[str, str]:
     """What the numbers of a run depend on in this process; context: as of `workshop.as_context`."""
-    return machine_facts(recipe_from_plain(context["recipe"]), Plan.from_plain(context["plan"]))
+    return machine_facts(Plan.from_plain(context["plan"]))
 
 
-def machine_facts(recipe: Recipe, plan: Plan) -> dict[str, str]:
-    """What the numbers of a run depend on in this process: versions, kind of processor, motifs from a file."""
-    found = versions(plan.device) | {
+def machine_facts(plan: Plan) -> dict[str, str]:
+    """What the numbers of a run depend on in this process: versions and kind of processor."""
+    return versions(plan.device) | {
         "python": platform.python_version(),
         "evospike": evospike.__version__,
         "machine": platform.machine(),
         INSTRUCTIONS: instruction_sets(_CPUINFO.read_text(encoding="utf-8") if _CPUINFO.is_file() else ""),
     }
-    if recipe.space.motif_file:
-        found["motifs"] = digest_bytes(Path(recipe.space.motif_file).read_bytes())
-    return found
 
 
 def instruction_sets(cpuinfo: str) -> str:

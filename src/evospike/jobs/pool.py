@@ -83,7 +83,7 @@ def _ray_pool(shop: Workshop, run: RunFolder, function: str) -> RayExecutor:
         gpu_share=settings.gpu_share if on_gpu else 0.0,
         retries=settings.retries,
         describe="evospike.jobs.nodes:facts",
-        on_worker=Nodes(run, machine_facts(shop.recipe, shop.plan)),
+        on_worker=Nodes(run, machine_facts(shop.plan)),
     )
 
 

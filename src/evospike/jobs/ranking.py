@@ -19,7 +19,7 @@ from evospike.jobs.agreement import agree
 from evospike.jobs.folder import RunFolder
 from evospike.jobs.pool import pool
 from evospike.jobs.scoring import CONTROLS, SPIKE_TERMS, all_forms, architecture, opposites
-from evospike.jobs.searching import MOTIFS, PROBES, motif_definitions, probe_digests, show_scores
+from evospike.jobs.searching import PROBES, probe_digests, show_scores
 from evospike.jobs.spaces import genome_variation, require_structures
 from evospike.jobs.workshop import Workshop
 from evospike.measure.agreement import compare_scores
@@ -45,7 +45,6 @@ def rank(shop: Workshop, run: RunFolder, stop: Stop, quiet: bool) -> dict[str, A
         pool(shop, run, "rank") as executor,
     ):
         agree(store, PROBES, probe_digests(shop))
-        agree(store, MOTIFS, motif_definitions(shop.recipe))
         ledger = Ledger(store, evaluate_with(executor, stop.check), show_scores(shown, ACCURACY), "numpy or torch")
         ledger.open({"genomes": settings.genomes, "seed": shop.recipe.run.seed})
         scores = ledger.score_generation(0, genotypes, ("rank",))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from evospike.jobs.settings import OWN, FinalSettings, RankSettings, RunSettings
 from evospike.measure.settings import DissimilaritySettings
 from evospike.models.settings import ModelSettings
 from evospike.neurons.settings import NeuronSettings
+from evospike.search.motif import read_motif_file
 from evospike.search.settings import SpaceSettings
 from evospike.sparse.settings import SparseSettings
 from evospike.training.settings import TrainingSettings
@@ -141,11 +142,20 @@ class Recipe(Settings):
 def read_recipe(name: str, overrides: Sequence[str] = (), flags: Mapping[str, Any] | None = None) -> Recipe:
     """A shipped recipe, or the TOML file at that path, with `section.field=value` overrides and flags laid over it.
 
+    What it says is all that a run needs beside its data: a file of motifs becomes a part of it.
     Raises: SettingsError naming the unknown recipe, field or value.
     """
     recipe = recipe_from_plain(laid_over(_values_of(name), overrides, flags or {}))
     recipe.check_new()
-    return recipe
+    return _with_motifs(recipe)
+
+
+def _with_motifs(recipe: Recipe) -> Recipe:
+    """A recipe that holds the motifs of a file that it names."""
+    if not recipe.space.motif_file:
+        return recipe
+    text = read_motif_file(recipe.space.motif_file)
+    return replace(recipe, space=replace(recipe.space, motif_file="", own_motifs=text))
 
 
 def laid_over(values: Mapping[str, Any], overrides: Sequence[str], flags: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from typing import Any
 from evospike.core.files import digest_json, digest_tensors
 from evospike.core.progress import Bar, bar
 from evospike.core.rng import stream_key
-from evospike.core.settings import plain
 from evospike.core.statistics import deviation, half_interval
 from evospike.core.stopping import Stop
 from evospike.evolution.evaluate import Arrival, EvaluateEach, evaluate_with
@@ -33,13 +32,9 @@ from evospike.jobs.scoring import architecture
 from evospike.jobs.spaces import candidate_count, genome_variation
 from evospike.jobs.workshop import Workshop
 from evospike.models.counts import dense_parameters, macs_per_step
-from evospike.search.motif import read_motifs
 
 PROBES = "probe batches"
 """Name under which a search records the digests of the batches its candidates are shown."""
-
-MOTIFS = "motifs of space.motif_file"
-"""Name under which a search records the motifs that do not come with evospike."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +94,9 @@ def _search_once(
     variation = genome_variation(recipe, shop.task.shape, len(shop.task.classes))
     with Store.open_or_create(run.store_path_of(seed)) as store:
         agree(store, PROBES, probe_digests(shop))
-        agree(store, MOTIFS, motif_definitions(recipe))
         before = len(store.scores())
         root, drawn = root_of(recipe.run.seed, seed), with_own_draws(evaluate, seed)
         result = PopulationSearch(store, recipe.search.each, root, variation, drawn, show).run()
-        agree(store, MOTIFS, motif_definitions(recipe))  # processes that began later read the file later
         return Found(seed, result, store.digest(), len(store.scores()) - before)
 
 
@@ -129,12 +122,6 @@ def with_own_draws(evaluate: EvaluateEach, seed: int) -> EvaluateEach:
             asked += own(requests[len(asked) :])
 
     return evaluate_own
-
-
-def motif_definitions(recipe: Recipe) -> list[Any]:
-    """The motifs that come from a file of the user's, as plain values: what a genome's numbers mean depends on them."""
-    path = recipe.space.motif_file
-    return [plain(motif) for motif in read_motifs(path)] if path else []
 
 
 def probe_digests(shop: Workshop) -> list[str]:

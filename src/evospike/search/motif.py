@@ -24,7 +24,7 @@ from evospike.core.limits import MOST_SETTINGS_BYTES
 from evospike.core.settings import Settings, nearest, parse_toml, require
 from evospike.core.text import shortened
 from evospike.search.record import read_record
-from evospike.search.settings import REACHES, MotifSet
+from evospike.search.settings import REACHES, MotifSet, SpaceSettings
 
 Carrier = Literal["connection", "identity", "zero"]
 
@@ -210,16 +210,27 @@ def shipped(motif_set: MotifSet) -> tuple[Motif, ...]:
     return parse_motifs(text)
 
 
-def read_motifs(path: str | Path) -> tuple[Motif, ...]:
-    """The motifs of a user's TOML file. Raises: SettingsError naming the file and the motif."""
+def read_motif_file(path: str | Path) -> str:
+    """The text of a user's file of motifs, which are sound. Raises: SettingsError naming the file and the motif."""
     path = Path(path)
     if not os.path.isfile(path):  # never raises, whatever the name holds
         raise SettingsError(f"no motif file at '{path}'; give the path of a TOML file with [[motif]] tables")
     text = read_text(path, "motif", MOST_SETTINGS_BYTES, SettingsError)
     try:
-        return parse_motifs(text)
+        parse_motifs(text)
     except SettingsError as error:
         raise SettingsError(f"motif file '{path}': {error}") from None
+    return text
+
+
+def own_motifs(settings: SpaceSettings) -> tuple[Motif, ...]:
+    """The motifs of a space that do not come with evospike. Raises: SettingsError."""
+    if settings.motif_file:
+        return parse_motifs(read_motif_file(settings.motif_file))
+    try:
+        return parse_motifs(settings.own_motifs) if settings.own_motifs else ()
+    except SettingsError as error:
+        raise SettingsError(f"own_motifs: {error}") from None
 
 
 def parse_motifs(text: str) -> tuple[Motif, ...]:

@@ -33,7 +33,8 @@ class SpaceSettings(Settings):
     channels: C, the width of a motif's nodes before any reduction; `widths` makes it a gene.
     operations: of a connection, between its neuron and its batch norm.
     motif_set: `canonical` is faithful to the circuits' names, `as_coded` to the released templates (methods 4.4).
-    motifs: names a cell chooses from; `motif_file`: a TOML file with further ones (see `search.motif`).
+    motifs: names a cell chooses from; `motif_file`: a TOML file with further ones (see `search.motif`); `own_motifs`:
+        the text of such a file, as which every recipe that was read, and so the record of a run, holds it.
     feedback: adds to its target within the step, or delivers in the next one.
     signs: those of the motif, or a gene per connection. inputs: values of K that are allowed.
     macro: a cell reads the last K cells; `modules` adds delayed connections between modules of `module_cells` cells.
@@ -51,6 +52,7 @@ class SpaceSettings(Settings):
     motif_set: MotifSet = "canonical"
     motifs: tuple[str, ...] = ("FE", "FI", "FBI", "LI", "MI")
     motif_file: str = ""
+    own_motifs: str = ""
     feedback: Feedback = "same_step"
     signs: Literal["motif", "free"] = "motif"
     inputs: tuple[int, ...] = (2, 3)
@@ -89,6 +91,10 @@ class SpaceSettings(Settings):
             values = getattr(self, name)
             twice = next((value for value in values if values.count(value) > 1), None)
             require(twice is None, f"'{name}' names {twice!r} twice; name each value once")
+        require(
+            not (self.motif_file and self.own_motifs),
+            "'motif_file' and 'own_motifs' both define motifs; put them into one of the two",
+        )
         require(set(self.motifs) != {EMPTY}, f"'motifs' holds only '{EMPTY}', which carries nothing; name another")
 
     def _validate_reductions(self) -> None:

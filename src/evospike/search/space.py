@@ -12,7 +12,7 @@ from typing import Any, Literal
 from evospike.core.errors import SettingsError
 from evospike.core.settings import nearest, require
 from evospike.search.genome import Cell, Genome, Link
-from evospike.search.motif import FEWEST_SLOTS, REDUCTION, Motif, choose_motif, read_motifs, shipped
+from evospike.search.motif import FEWEST_SLOTS, REDUCTION, Motif, choose_motif, own_motifs, shipped
 from evospike.search.settings import SpaceSettings, reduction_cells
 
 Scale = Literal["micro", "meso", "macro"]
@@ -28,7 +28,7 @@ class Space:
 
     def __init__(self, settings: SpaceSettings) -> None:
         self.settings = settings
-        self._own_motifs = read_motifs(settings.motif_file) if settings.motif_file else ()
+        self._own_motifs = own_motifs(settings)
         self._check_names()
         self._motifs: dict[tuple[str, int], Motif] = {
             (name, reach): choose_motif(name, reach, (*shipped(settings.motif_set), *self._own_motifs))
@@ -50,7 +50,7 @@ class Space:
         for motif in self._own_motifs:
             require(
                 motif.name not in known,
-                f"motif file '{self.settings.motif_file}' defines '{motif.name}' again; give it a name of its own",
+                f"motif '{motif.name}' comes with evospike and cannot be defined again; give it a name of its own",
             )
 
     def _all_choices(self) -> dict[str, Sequence[Any]]:
