@@ -50,9 +50,11 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/run.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing evospike and what it needs into $(VENV), which takes some minutes"
 	$(BIN)/pip install --quiet --editable '.[data,report,search]'
 	touch $@
 
 $(VENV)/test.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing evospike and what its tests need into $(VENV), which takes some minutes"
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@

@@ -68,3 +68,15 @@ def test_mixed_sizes_need_an_image_size(folder: Path, pictures: Any, png: Any) -
     with pytest.raises(DataError, match=r"1\.png is 12x8, earlier images are 6x6; set data\.image_size"):
         _load(folder)
     assert _load(folder, image_size=4).shape == (3, 4, 4)
+
+
+def test_class_folders_alone_are_cut_into_both_splits(tmp_path: Path, pictures: Any, png: Any) -> None:
+    for name in ("cat", "testudo"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for i, pixels in enumerate(pictures(10, seed=len(name))):
+            (tmp_path / "pets" / name / f"{i}.png").write_bytes(png(pixels))
+    task = _load(tmp_path / "pets")
+    assert task.classes == ("cat", "testudo")
+    assert task.train.class_counts(2) == [8, 8]
+    assert task.open_test().class_counts(2) == [2, 2]
+    assert "without a test split" in task.split

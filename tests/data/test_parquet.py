@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from evospike.core.errors import DataError, MissingExtra
+from evospike.core.errors import DataError, MissingExtra, SettingsError
 from evospike.data.settings import DataSettings
 from evospike.data.task import Task, load_task
 
@@ -40,12 +40,37 @@ def test_validation_split_serves_as_test_and_says_so(
     assert len(task.open_test()) == 2
 
 
-def test_no_test_split(tmp_path: Path, pictures: Any, png: Any, write_parquet: Any) -> None:
-    write_parquet(tmp_path / "d" / "train.parquet", [png(p) for p in pictures(4)], [0, 1, 0, 1])
-    task = _load(tmp_path / "d")
-    assert not task.has_test
-    with pytest.raises(DataError, match="data set 'd' has no test split"):
-        task.open_test()
+def test_a_share_of_a_source_without_a_test_split_becomes_one(
+    tmp_path: Path, pictures: Any, png: Any, write_parquet: Any
+) -> None:
+    write_parquet(tmp_path / "d" / "train.parquet", [png(p) for p in pictures(20)], [0, 1] * 10)
+    source = f"parquet:{tmp_path / 'd'}"
+    tasks = [load_task(DataSettings(source=source, validation=0.25), seed) for seed in range(3)]
+    tests = [task.open_test() for task in tasks]
+    assert tests[0].class_counts(2) == [2, 2]
+    assert {test.digest() for test in tests} == {tests[0].digest()}
+    for task, test in zip(tasks, tests, strict=True):
+        rows = [set(images.rows.tolist()) for images in (task.train, task.validation, test)]
+        assert [len(one) for one in rows] == [12, 4, 4]
+        assert set.union(*rows) == set(range(20))
+    assert tasks[0].train.digest() != tasks[1].train.digest()
+    assert tasks[0].split == "stratified 80/20 of a source without a test split, fixed"
+    assert tasks[0].notes == ("the source has no test split; data.test_share of its training split becomes one",)
+    half = load_task(DataSettings(source=source, validation=0.0, test_share=0.5, test_limit=4), 0)
+    assert (len(half.train), len(half.open_test()), half.split[:17]) == (10, 4, "stratified 50/50 ")
+
+
+def test_a_share_for_testing_that_cannot_be(
+    tmp_path: Path, small_parquet: Path, pictures: Any, png: Any, write_parquet: Any
+) -> None:
+    with pytest.raises(DataError, match=r"data.test_share is 0.3, but 'small' has a test split; leave it out"):
+        _load(small_parquet, test_share=0.3)
+    write_parquet(tmp_path / "d" / "train.parquet", [png(p) for p in pictures(2)], [0, 1])
+    with pytest.raises(DataError, match=r"no test split, and 2 samples are too few to hold out 0.2 of each class"):
+        _load(tmp_path / "d")
+    for share in (0.0, 1.0, -1.0):
+        with pytest.raises(SettingsError, match=r"data.test_share is a fraction above 0 and below 1, given"):
+            DataSettings(test_share=share)
 
 
 def test_class_names_from_metadata(tmp_path: Path, small_parquet: Path) -> None:

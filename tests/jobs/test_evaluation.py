@@ -783,27 +783,6 @@ def test_a_test_split_that_lost_samples(copy) -> None:
     refused(DataError, r"changed since the run began \(test samples: 60 -> 50\)", lambda: quickly(copy))
 
 
-def test_data_without_a_test_split_are_measured_on_validation(copy, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the training did; where there is no validation split either, that is said."""
-
-    def untested(*of: Any, **changes: Any) -> Task:
-        return replace(load_task(*of), test_opener=None, **changes)
-
-    monkeypatch.setattr(load_module, "load_task", untested)
-    held = load_task(copy.recipe.data, 0).validation
-    final = copy.final_path("genetic", 0)
-    result = json.loads((final / "result.json").read_text())
-    RunFolder(final, {}).write(
-        "result.json", {**{k: v for k, v in result.items() if k != "checksum"}, "test_samples": len(held)}
-    )
-    document = quickly(copy)
-    assert document["samples"] == len(held) == 40
-    assert [sum(row) for row in document["confusion"]] == held.class_counts(10)
-    empty = held.subset(torch.arange(0))
-    monkeypatch.setattr(load_module, "load_task", lambda *of: untested(*of, validation=empty))
-    refused(DataError, "'digits' has no test split and no validation images; add a test split", lambda: quickly(copy))
-
-
 # The text.
 
 

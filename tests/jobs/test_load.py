@@ -36,6 +36,20 @@ def test_predictions_give_the_measured_accuracy(trained, workshop) -> None:
     assert torch.equal(net.predict(pixels.double() / 255), classes)
     with pytest.raises(ShapeError, match=r"uint8 in 0..255 or floats in 0..1, given torch.int64"):
         net.predict(pixels.long())
+    wrong = [
+        (pixels.float(), r"floats are in 0\.\.1 and not normalised, given 0 to 255; divide those of 0\.\.255 by 255"),
+        (net.normalise(pixels), r"floats are in 0\.\.1 and not normalised, given -"),
+        (pixels.repeat(1, 3, 1, 1), r"with \(C, H, W\) = \(1, 8, 8\), given \(60, 3, 8, 8\)"),
+        (pixels[0], r"images \(B, C, H, W\) with .*, given \(1, 8, 8\)"),
+        (pixels[:0], "at least one sample, normalised, given torch.float32"),
+        (pixels.numpy(), "images are a tensor, given ndarray; use torch.from_numpy"),
+    ]
+    for images, said in wrong:
+        with pytest.raises(ShapeError, match=said):
+            net.predict(images)
+    with pytest.raises(ShapeError, match=r"reads floats of at least one sample, normalised, given torch\.uint8"):
+        net(pixels)
+    torch.testing.assert_close(net(net.normalise(pixels)).mean(0).argmax(-1), classes)
     net.train()
     assert torch.equal(net.predict(pixels), classes)
     assert net.training

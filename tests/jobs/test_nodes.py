@@ -86,7 +86,7 @@ def test_a_shared_task_is_the_task_without_its_test_split(workshop: Callable[...
     assert len(packed) < 10_000
     again = unshare(pickle.loads(packed, buffers=[buffer.raw().toreadonly() for buffer in buffers]))
     assert again.digests() == task.digests()
-    assert not again.has_test
+    assert again.test_opener is None
     assert (again.name, again.classes, again.shape, again.mean, again.std) == (
         *(task.name, task.classes, task.shape),
         *(task.mean, task.std),

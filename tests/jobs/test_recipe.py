@@ -183,3 +183,26 @@ def test_records_of_earlier_runs_may_say_what_is_refused_now() -> None:
     recorded = recipe_from_plain(merge(read_recipe("digits").to_plain(), layers))
     assert inspect_recipe(recorded)["density"] == 1
     assert recipe_from_plain(flipped).data.augment.flip == 0.5
+
+
+def test_a_recipe_that_is_changed_is_not_what_its_line_says() -> None:
+    told = read_recipe("digits").about
+    assert read_recipe("digits", ["run.workers=1"], {"run": {"seed": 3}}).about == told
+    assert read_recipe("digits", ["training.epochs=1"]).about == ""
+    assert read_recipe("digits", flags={"data": {"source": "cifar10"}}).about == ""
+
+
+@pytest.mark.parametrize("source", ["cifar10", "cifar10-events"])
+def test_a_dry_run_says_that_the_data_are_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, source: str
+) -> None:
+    recipe = read_recipe("digits", flags={"data": {"source": source}, "model": {"steps": 10}})
+    for given, why in ((tmp_path / "none", "which is not a folder"), (tmp_path, f"no folder {tmp_path / 'cifar10'}")):
+        monkeypatch.setenv("EVOSPIKE_DATA", str(given))
+        assert dry_run(recipe, "train")["training_samples"] == 45_000
+        assert f"planned from what is known of '{source}', which is not there: " in (said := capsys.readouterr().err)
+        assert why in said
+    (tmp_path / "cifar10").mkdir()
+    (tmp_path / "cifar10" / "train.parquet").touch()
+    dry_run(recipe, "train")
+    assert capsys.readouterr().err == ""

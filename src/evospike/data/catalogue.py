@@ -55,9 +55,7 @@ def describe(settings: DataSettings, seed: int = 0) -> dict[str, Any]:
     Raises: DataError, MissingExtra as `load_task`.
     """
     task = load_task(settings, seed)
-    splits = {"train": task.train, "validation": task.validation}
-    if task.has_test:
-        splits["test"] = task.open_test()
+    splits = {"train": task.train, "validation": task.validation, "test": task.open_test()}
     return {
         "name": task.name,
         "source": settings.source,

@@ -1,4 +1,4 @@
-"""Folders of image files: DIR/train/CLASS/*.png and DIR/test/CLASS/*.png (or DIR/val)."""
+"""Folders of image files: DIR/train/CLASS/*.png and DIR/test/CLASS/*.png (or DIR/val), or all in DIR/CLASS/*.png."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from evospike.data.source import BATCH, TRAIN, Found, RawImage, RawSplit, Source
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"})
 _IGNORED = frozenset({"thumbs.db", "desktop.ini"})
+_SPLIT_NAMES = frozenset({"val", "valid", "validation", "dev", "test", "testing"})
+"""What is no class's name where there is no training split; `testudo` is."""
 
 # split -> class -> files
 Tree = dict[str, dict[str, list[Path]]]
@@ -21,12 +23,13 @@ Tree = dict[str, dict[str, list[Path]]]
 def find_imagefolder(name: str, folder: Path) -> Found:
     """Locate a data set of image files.
 
-    Raises: DataError when there is no train folder with class folders, or for a file that is no image.
+    Raises: DataError when there are no class folders, or for a file that is no image.
     """
     tree = _tree(folder)
     if not tree.get(TRAIN):
         raise DataError(
-            f"no images in {folder}; expected {folder.name}/train/CLASS/*.png and {folder.name}/test/CLASS/*.png"
+            f"no images in {folder}; expected {folder.name}/train/CLASS/*.png and {folder.name}/test/CLASS/*.png, or "
+            f"{folder.name}/CLASS/*.png"
         )
     classes = tuple(tree[TRAIN])
     for split, members in tree.items():
@@ -39,12 +42,12 @@ def find_imagefolder(name: str, folder: Path) -> Found:
 
 
 def _tree(folder: Path) -> Tree:
-    tree: Tree = {}
-    for part in _folders(folder):
-        split = split_of(part.name)
-        if split is not None:
-            tree[split] = {member.name: _images(member) for member in _folders(part)}
-    return tree
+    parts = _folders(folder)
+    splits = {part: split_of(part.name) for part in parts}
+    if TRAIN not in splits.values() and not any(part.name.lower() in _SPLIT_NAMES for part in parts):
+        return {TRAIN: {part.name: _images(part) for part in parts}}
+    named = {split: part for part, split in splits.items() if split}
+    return {split: {member.name: _images(member) for member in _folders(part)} for split, part in named.items()}
 
 
 def _folders(folder: Path) -> list[Path]:

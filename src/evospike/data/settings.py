@@ -162,6 +162,7 @@ class DataSettings(Settings):
     image_size: side in pixels of what the network sees; 0: as stored (ImageNet: 224).
     label_column: parquet and hub only; empty: `label`, else `fine_label`.
     validation: fraction of the training images held out, per class.
+    test_share: fraction of a source without a test split that becomes one, per class, the same under every seed.
     train_limit, test_limit: at most this many images, chosen per class, 0 for all; the training limit counts
     training and validation images together.
     """
@@ -171,6 +172,7 @@ class DataSettings(Settings):
     image_size: int = 0
     label_column: str = ""
     validation: float = 0.1
+    test_share: float = 0.2
     train_limit: int = 0
     test_limit: int = 0
     augment: AugmentSettings = field(default_factory=AugmentSettings)
@@ -193,6 +195,8 @@ class DataSettings(Settings):
             require(prefix not in PREFIXES, f"data source '{prefix}' needs a place; write {prefix}:WHERE")
         held = self.validation
         require(0.0 <= held < 1.0, f"data.validation is a fraction below 1, given {held}; try 0.1")
+        share = self.test_share
+        require(0.0 < share < 1.0, f"data.test_share is a fraction above 0 and below 1, given {share}; try 0.2")
         size = self.image_size
         require(size == 0 or 4 <= size <= LARGEST_SIDE, f"data.image_size is 0 or 4 to {LARGEST_SIDE}, given {size}")
         for name in ("train_limit", "test_limit"):

@@ -87,7 +87,7 @@ def settle(name: str, splits: Mapping[str, RawSplit], names: tuple[str, ...] | N
         chosen[TEST] = usable[VALIDATION]
         notes.append("the source has no labelled test split; its validation split is used as test")
     else:
-        notes.append("the source has no test split")
+        notes.append("the source has no test split; data.test_share of its training split becomes one")
     classes = checked_classes(name, {split: raw.labels for split, raw in chosen.items()}, names)
     return Source(classes, chosen, tuple(notes))
 

@@ -108,11 +108,6 @@ class Task:
     split: str = ""
     simulated: bool = False
 
-    @property
-    def has_test(self) -> bool:
-        """Whether there is a test split to open."""
-        return self.test_opener is not None
-
     def digests(self) -> dict[str, str]:
         """Digests of the splits a run may read before its end."""
         return {"train": self.train.digest(), "validation": self.validation.digest()}
@@ -120,10 +115,10 @@ class Task:
     def open_test(self) -> ImageSet:
         """The test split, for the one final measurement; nothing is ever chosen by it.
 
-        Raises: DataError when the data set has none.
+        Raises: DataError for a task that was made without one.
         """
         if self.test_opener is None:
-            raise DataError(f"data set '{self.name}' has no test split; measure on validation, or add a test split")
+            raise DataError(f"this task of '{self.name}' has no test split; load it, or give it a test_opener")
         return self.test_opener()
 
 
@@ -131,16 +126,14 @@ def load_task(settings: DataSettings, seed: int) -> Task:
     """The task of the settings: found, decoded (recordings: framed) or read from the cache, and split.
 
     The validation split is drawn per class from the training images under `seed`; the test split never depends
-    on it.
+    on it. Where the source has none, a share of each class is, and is no training image.
     Raises: DataError for data that is missing, broken or unsuitable; MissingExtra.
     """
     stored = _stored(settings)
-    pool = _limited(_image_set(stored.splits[TRAIN]()), settings.train_limit, "data.train_limit", stored)
+    learnt, open_test = _train_and_test(stored, settings)
+    pool = _limited(learnt, settings.train_limit, "data.train_limit", stored)
     train, validation = _split_validation(pool, settings.validation, seed)
     mean, std = _normalisation(stored.name, train)
-    test = None
-    if TEST in stored.splits:
-        test = _test_opener(stored, settings.test_limit)
     return Task(
         stored.name,
         stored.classes,
@@ -151,9 +144,9 @@ def load_task(settings: DataSettings, seed: int) -> Task:
         validation,
         notes=stored.notes,
         cache=stored.folder,
-        test_opener=test,
+        test_opener=lambda: _limited(open_test(), settings.test_limit, "data.test_limit", stored),
         frames=pool.frames,
-        split=stored.split or _split_name(settings.source, stored),
+        split=_split_name(settings, stored),
         simulated=settings.source in SIMULATED,
     )
 
@@ -166,10 +159,32 @@ def _seen_shape(settings: DataSettings, name: str, pool: ImageSet) -> tuple[int,
     return channels, *seen_size(name, side, (height, width))
 
 
-def _split_name(source: str, stored: StoredSet) -> str:
-    if source in KNOWN:
-        return KNOWN[source].split
-    return "train/test as the source has them" if TEST in stored.splits else "all of the source is train; no test split"
+def _split_name(settings: DataSettings, stored: StoredSet) -> str:
+    if TEST not in stored.splits:
+        share = 100 * settings.test_share
+        return f"stratified {100 - share:g}/{share:g} of a source without a test split, fixed"
+    if stored.split or settings.source not in KNOWN:
+        return stored.split or "train/test as the source has them"
+    return KNOWN[settings.source].split
+
+
+def _train_and_test(stored: StoredSet, settings: DataSettings) -> tuple[ImageSet, Callable[[], ImageSet]]:
+    """What is learnt from, validation included, and what opens the test split. Raises: DataError."""
+    whole = _image_set(stored.splits[TRAIN]())
+    if TEST in stored.splits:
+        if settings.test_share != DataSettings().test_share:
+            raise DataError(
+                f"data.test_share is {settings.test_share:g}, but '{stored.name}' has a test split; leave it out"
+            )
+        return whole, lambda: _image_set(stored.splits[TEST]())
+    kept, held = held_out(whole.labels.numpy(), settings.test_share, stream(0, "test split"))
+    if len(held) == 0:
+        raise DataError(
+            f"data set '{stored.name}' has no test split, and {len(whole)} samples are too few to hold out "
+            f"{settings.test_share:g} of each class; add a test split or samples, or raise data.test_share"
+        )
+    test = whole.subset(torch.from_numpy(held))
+    return whole.subset(torch.from_numpy(kept)), lambda: test
 
 
 def _stored(settings: DataSettings) -> StoredSet:
@@ -182,13 +197,6 @@ def _stored(settings: DataSettings) -> StoredSet:
 
 def _image_set(split: StoredSplit) -> ImageSet:
     return ImageSet(split.images, split.labels, torch.arange(len(split.labels)), split.digest)
-
-
-def _test_opener(stored: StoredSet, limit: int) -> Callable[[], ImageSet]:
-    def open_test() -> ImageSet:
-        return _limited(_image_set(stored.splits[TEST]()), limit, "data.test_limit", stored)
-
-    return open_test
 
 
 def _limited(images: ImageSet, limit: int, field_name: str, stored: StoredSet) -> ImageSet:

@@ -65,6 +65,8 @@ def encode(
     )
     if kind == "dense":
         raise EncodingError("kind 'dense' encodes nothing; expected edge, shared_tapG, shared_tapE or low_rank")
+    if not isinstance(module, nn.Module):
+        raise EncodingError(f"encode takes a torch module, given {type(module).__name__}")
     _refuse_unsuitable(module)
     chosen = _choose(module, layers, roles)
     shapes = {name: _shape_of(layer) for name, layer in chosen.items()}
@@ -72,7 +74,8 @@ def encode(
         shapes = {name: shape for name, shape in shapes.items() if shape.encodings(genes) < shape.weights}
     if not shapes:
         raise EncodingError(
-            f"no layer of {type(module).__name__} is to be encoded; choose at least one with layers=..."
+            f"no layer of {type(module).__name__} is to be encoded ({_why_none(module, chosen, layers)}); choose at "
+            "least one with layers=lambda name, layer: ..."
         )
     for name in shapes:
         _refuse_layer(name, chosen[name])
@@ -169,6 +172,19 @@ def _choose(module: nn.Module, predicate: Predicate | None, roles: tuple[str, ..
         for name, layer in list(found.items())[1:]
         if name != last and not (isinstance(layer, nn.Conv2d) and (layer.kernel_size == (1, 1) or layer.groups != 1))
     }
+
+
+def _why_none(module: nn.Module, chosen: Mapping[str, nn.Module], predicate: Predicate | None) -> str:
+    """Why nothing was left to encode. chosen: what was, before layers that would grow were left out."""
+    if chosen:
+        return f"skip_growing leaves out {', '.join(chosen)}, whose encodings would be larger than their weights"
+    if not any(type(layer) in (nn.Conv2d, nn.Linear) for layer in module.modules()):
+        return "it has no nn.Conv2d and no nn.Linear"
+    if predicate is not None:
+        return "layers= chooses none"
+    if isinstance(getattr(module, "spec", None), NetworkSpec):
+        return "none has one of the given roles"
+    return "the first one, 1x1 and grouped convolutions and the last linear layer stay as they are"
 
 
 def _refuse_layer(name: str, layer: nn.Conv2d | nn.Linear) -> None:

@@ -118,7 +118,7 @@ def evaluate_run(
         tell(f"the test split has {known_samples:,} samples, {samples:,} were asked for; robustness is measured on all")
     shop = workshop_of(run, device, same_path=True)
     settle_process(shop.plan)
-    images = _test_images(shop)
+    images = shop.task.open_test()
     _check_data(shop, len(images), known_samples)
     passes = len(results) * (1 if disturbance.kind == "none" else 2)
     with bar("evaluate", passes, "passes", quiet=quiet) as shown:
@@ -186,13 +186,6 @@ def _known_arms(run: RunFolder, asked: Sequence[str]) -> list[str]:
             raise RunError(f"run '{run.path}' has no arm '{arm}'; known: {', '.join(known)}")
         require(list(asked).count(arm) == 1, f"arm '{arm}' is asked for twice; name each once")
     return list(asked) or [known[0]]
-
-
-def _test_images(shop: Workshop) -> ImageSet:
-    images = shop.task.open_test() if shop.task.has_test else shop.task.validation
-    if len(images) == 0:
-        raise DataError(f"data set '{shop.task.name}' has no test split and no validation images; add a test split")
-    return images
 
 
 def _check_data(shop: Workshop, samples: int, known_samples: int) -> None:

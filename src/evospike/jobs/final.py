@@ -130,8 +130,7 @@ def _structure(net: Network, sparse: SparseSettings) -> dict[str, Any]:
 
 
 def _measured(net: Network, shop: Workshop) -> dict[str, Any]:
-    images = shop.task.open_test() if shop.task.has_test else shop.task.validation
-    test = evaluate(net, shop.batches(images))
+    test = evaluate(net, shop.batches(shop.task.open_test()))
     if not math.isfinite(test.loss):
         raise Diverged("the loss of the trained network is not finite; lower training.rate or set training.clip")
     return {

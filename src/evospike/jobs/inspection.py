@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from evospike.core.errors import DataError
+from evospike.core.progress import tell
 from evospike.core.threads import resolved_threads
 from evospike.data.known import known_facts
-from evospike.data.settings import DataSettings
+from evospike.data.locate import data_folder, filled_folder
+from evospike.data.settings import SIMULATED, DataSettings
 from evospike.data.task import load_task
 from evospike.genetic.encode import encoded_parameters
 from evospike.jobs.architecture import spec_for
@@ -93,6 +96,7 @@ def inspect_recipe(recipe: Recipe) -> dict[str, Any]:
 def dry_run(recipe: Recipe, verb: str) -> dict[str, Any]:
     """The plan of a run with estimates of time, memory and disk, nothing written and nothing trained."""
     recipe.check_for(verb)
+    _tell_of_missing(recipe.data)
     if verb in ("search", "rank"):
         return _dry_search(recipe, verb)
     spec = spec_of(recipe)
@@ -138,6 +142,17 @@ def _dry_search(recipe: Recipe, verb: str) -> dict[str, Any]:
         "estimated_memory_bytes": expected.memory * recipe.run.workers,
         "estimated_disk_bytes": expected.candidates * BYTES_PER_CANDIDATE,
     }
+
+
+def _tell_of_missing(data: DataSettings) -> None:
+    """Say that a named set, which can be planned for without it, is not there."""
+    name = SIMULATED.get(data.source, data.source)
+    if known_facts(data) is None or name == "digits":
+        return
+    try:
+        filled_folder(data_folder(data.folder) / name)
+    except DataError as error:
+        tell(f"planned from what is known of '{data.source}', which is not there: {error}")
 
 
 def _task_facts(data: DataSettings) -> tuple[tuple[int, int, int], int, int]:

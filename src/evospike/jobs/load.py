@@ -26,12 +26,14 @@ from evospike.neurons.fused import compiler_available
 from evospike.neurons.settings import Path as NeuronPath
 from evospike.sparse.inference import Choice, with_sparse_kernels
 
+_BEYOND = 0.25
+"""How far floats may lie outside 0..1, as resizing leaves some."""
+
 
 class TrainedNetwork(nn.Module):
     """A trained network with the input normalisation of its task.
 
-    forward: normalised images (B, C, H, W), or frames of counts (T, B, 2, H, W) -> class scores (T, B, classes), as
-    the bare `network` does.
+    forward: what `normalise` gives -> class scores (T, B, classes), as the bare `network` does.
     classes: names of the classes.
     """
 
@@ -52,31 +54,50 @@ class TrainedNetwork(nn.Module):
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Tensor:
-        """Class numbers (B,) of images (B, C, H, W), uint8 in 0..255 or floats in 0..1, not normalised; of recordings,
-        counts (B, T, 2, H, W) of the network's size. Raises: ShapeError for images of another type."""
-        if self.network.spec.events:
-            return self._predict(images.to(self.mean.dtype).transpose(0, 1))
-        if images.dtype != torch.uint8 and not images.is_floating_point():
-            raise ShapeError(f"images are uint8 in 0..255 or floats in 0..1, given {images.dtype}; convert them")
-        scaled = images.to(self.mean.dtype) / (255 if images.dtype == torch.uint8 else 1)
-        return self._predict((scaled - self.mean) / self.std)
-
-    def _predict(self, x: Tensor) -> Tensor:
+        """Class numbers (B,) of images or recordings as `normalise` takes them. Raises: ShapeError as it does."""
         was_training = self.training
         self.eval()
         try:
-            return self.network.predict(x)
+            return self.network.predict(self.normalise(images))
         finally:
             self.train(was_training)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """What `forward` takes: normalised images (B, C, H, W), or frames of counts (T, B, 2, H, W).
+
+        images: (B, C, H, W) of the network's size, uint8 in 0..255 or floats in 0..1, not normalised; of recordings,
+        counts (B, T, 2, H, W). Raises: ShapeError for anything else.
+        """
+        if not isinstance(images, Tensor):
+            raise ShapeError(f"images are a tensor, given {type(images).__name__}; use torch.from_numpy for an array")
+        spec = self.network.spec
+        if images.dim() != 4 + spec.events or tuple(images.shape[-3:]) != spec.input_shape:
+            form = "counts (B, T, C, H, W)" if spec.events else "images (B, C, H, W)"
+            raise ShapeError(
+                f"the network reads {form} with (C, H, W) = {spec.input_shape}, given {tuple(images.shape)}"
+            )
+        if spec.events:
+            return images.to(self.mean.dtype).transpose(0, 1)
+        if images.dtype == torch.uint8:
+            return (images.to(self.mean.dtype) / 255 - self.mean) / self.std
+        if not images.is_floating_point():
+            raise ShapeError(f"images are uint8 in 0..255 or floats in 0..1, given {images.dtype}; convert them")
+        least, most = (float(end) for end in images.aminmax()) if images.numel() else (0.0, 1.0)
+        if not (least > -_BEYOND and most < 1 + _BEYOND):
+            raise ShapeError(
+                f"images of floats are in 0..1 and not normalised, given {least:.3g} to {most:.3g}; divide those of "
+                "0..255 by 255, or give uint8"
+            )
+        return (images.to(self.mean.dtype) - self.mean) / self.std
 
     def with_sparse_kernels(self, images: Tensor) -> tuple[TrainedNetwork, list[Choice]]:
         """The network by sparse CPU kernels, layer by layer where they are faster here, and what was measured.
 
-        images: normalised, as `forward` takes them, of the batch size that is wanted; see `sparse.inference`.
+        images: as `predict` takes them, of the batch size that is wanted; see `sparse.inference`.
         """
         stored = materialise(self.network)
         assert isinstance(stored, Network)
-        network, choices = with_sparse_kernels(stored, images)
+        network, choices = with_sparse_kernels(stored, self.normalise(images))
         if isinstance(network, InferenceNetwork):
             network.compiled = False  # the times are those of single layers
         return self._with(network), choices

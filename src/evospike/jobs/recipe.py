@@ -41,7 +41,8 @@ MEASURED = ("score", "parameters", "operations", "energy", "spikes", "firing_rat
 
 @dataclass(frozen=True)
 class Recipe(Settings):
-    """One experiment. about: a line for the list of recipes. genes and other choices live in their sections."""
+    """One experiment. about: a line for the list of recipes, gone when anything but [run] is changed. genes and other
+    choices live in their sections."""
 
     name: str = "custom"
     about: str = ""
@@ -145,9 +146,12 @@ def read_recipe(name: str, overrides: Sequence[str] = (), flags: Mapping[str, An
     What it says is all that a run needs beside its data: a file of motifs becomes a part of it.
     Raises: SettingsError naming the unknown recipe, field or value.
     """
-    recipe = recipe_from_plain(laid_over(_values_of(name), overrides, flags or {}))
+    values = _values_of(name)
+    laid = laid_over(values, overrides, flags or {})
+    recipe = recipe_from_plain(laid)
     recipe.check_new()
-    return _with_motifs(recipe)
+    elsewhere = {**laid, "run": values.get("run")} == {"run": None, **values}
+    return _with_motifs(recipe if elsewhere else replace(recipe, about=""))
 
 
 def _with_motifs(recipe: Recipe) -> Recipe:

@@ -79,6 +79,9 @@ class Network(nn.Module):
             raise ShapeError(
                 f"'{self.spec.name}' reads {form} with (C, H, W) = {self.spec.input_shape}, given {tuple(x.shape)}"
             )
+        if not x.is_floating_point() or not x.numel():
+            given = f"{x.dtype} {tuple(x.shape)}"
+            raise ShapeError(f"'{self.spec.name}' reads floats of at least one sample, normalised, given {given}")
         return x.shape[0] if self.spec.events else self.steps
 
     def _over_time(self, value: _Value, steps: int) -> Tensor:

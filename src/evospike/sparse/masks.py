@@ -107,7 +107,7 @@ def attach(net: nn.Module, settings: SparseSettings, seed: int, key: tuple[Name,
     found = list(prunable_tensors(net, settings))
     if not found:
         raise SettingsError(
-            f"{type(net).__name__} has no convolution or linear weight to prune; set sparse.density = 1"
+            f"{type(net).__name__} has no convolution or linear weight to prune; leave it dense (sparse.density = 1)"
         )
     for tensor in found:
         if tensor.mask is not None:

@@ -78,8 +78,7 @@ def seconds_to_load(settings: DataSettings, cache: str) -> float:
     os.environ["EVOSPIKE_CACHE"] = cache
     started = time.perf_counter()
     task = load_task(settings, 0)
-    if task.has_test:
-        task.open_test()
+    task.open_test()
     return time.perf_counter() - started
 
 
