@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from evospike.core.errors import SettingsError
 from evospike.core.limits import MOST_SETTINGS_BYTES
 from evospike.core.settings import merge
+from evospike.data.locate import given_folder
 from evospike.genetic.encode import encode_with
 from evospike.jobs.attempt import attempt
 from evospike.jobs.inspection import dry_run, inspect_recipe, spec_of
@@ -206,3 +208,18 @@ def test_a_dry_run_says_that_the_data_are_missing(
     (tmp_path / "cifar10" / "train.parquet").touch()
     dry_run(recipe, "train")
     assert capsys.readouterr().err == ""
+
+
+def test_data_under_a_relative_path_are_found_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("here", "there"):
+        (tmp_path / name / "own" / "a").mkdir(parents=True)
+        (tmp_path / name / "own" / "a" / "0.png").touch()
+    monkeypatch.chdir(tmp_path / "here")
+    data = read_recipe("digits", flags={"data": {"source": "imagefolder:own"}}).data
+    assert (data.source, data.folder) == ("imagefolder:own", str(tmp_path / "here"))
+    monkeypatch.chdir(tmp_path / "there")
+    assert given_folder(data) == tmp_path / "here" / "own"
+    assert given_folder(replace(data, folder="")) == Path("own")
+    for source, folder in (("imagefolder:/own", ""), ("cifar10", ""), ("imagefolder:own", "/data")):
+        recipe = read_recipe("digits", flags={"data": {"source": source, "folder": folder}})
+        assert recipe.data.folder == folder

@@ -37,21 +37,20 @@ def find(settings: DataSettings) -> Found:
     if prefix == "hub":
         return find_hub(rest, settings.label_column)
     if prefix == "parquet":
-        return find_parquet(Path(rest).name, given_folder(rest, settings), settings.label_column)
+        return find_parquet(Path(rest).name, given_folder(settings), settings.label_column)
     if prefix == "imagefolder":
-        return find_imagefolder(Path(rest).name, given_folder(rest, settings))
+        return find_imagefolder(Path(rest).name, given_folder(settings))
     return find_named(prefix, data_folder(settings.folder) / prefix, settings.label_column)
 
 
-def given_folder(given: str, settings: DataSettings) -> Path:
+def given_folder(settings: DataSettings) -> Path:
     """The folder of `parquet:DIR`, `imagefolder:DIR` or `frames:DIR`; a relative one may lie in data.folder.
 
     Raises: DataError when it is missing or empty.
     """
-    path = Path(given).expanduser()
-    if not path.is_dir() and settings.folder and not path.is_absolute():
-        path = Path(settings.folder).expanduser() / path
-    return filled_folder(path)
+    assert settings.place is not None
+    inside = Path(settings.folder).expanduser() / settings.place
+    return filled_folder(inside if settings.folder and inside.is_dir() else settings.place)
 
 
 def filled_folder(path: Path) -> Path:

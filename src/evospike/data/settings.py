@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from evospike.core.settings import Settings, choose, require
@@ -20,6 +21,8 @@ EVENT_PREFIXES = ("frames", "tonic")
 
 NAMED = ("digits", "cifar10", "cifar100", "imagenet", *EVENT_NAMED, *SIMULATED)
 PREFIXES = ("hub", "parquet", "imagefolder", *EVENT_PREFIXES)
+PLACED = ("parquet", "imagefolder", "frames")
+"""Prefixes in front of a folder."""
 
 
 LARGEST_SIDE = 4096
@@ -158,7 +161,8 @@ class DataSettings(Settings):
     `dvsgesture`, `nmnist` (found in folder/NAME), `frames:DIR` (folders of frames as SpikingJelly writes them) and
     `tonic:NAME`; or `digits-events`, `cifar10-events`, which a simulator makes of the images.
     events: how recordings become frames. simulator: of simulated sources.
-    folder: where local copies lie; empty: the environment variable EVOSPIKE_DATA.
+    folder: where local copies lie; empty: the environment variable EVOSPIKE_DATA. A relative DIR is looked for there
+    first; a recipe that is read without `folder` takes the folder that it is read in.
     image_size: side in pixels of what the network sees; 0: as stored (ImageNet: 224).
     label_column: parquet and hub only; empty: `label`, else `fine_label`.
     validation: fraction of the training images held out, per class.
@@ -184,6 +188,12 @@ class DataSettings(Settings):
         """Whether samples are recordings, shown as one frame per time step."""
         prefix = self.source.partition(":")[0]
         return prefix in (*EVENT_NAMED, *SIMULATED, *EVENT_PREFIXES)
+
+    @property
+    def place(self) -> Path | None:
+        """The folder that the source names, as it is written; None for a source by another name."""
+        prefix, _, rest = self.source.partition(":")
+        return Path(rest).expanduser() if prefix in PLACED else None
 
     def validate(self) -> None:
         prefix, colon, rest = self.source.partition(":")

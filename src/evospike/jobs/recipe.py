@@ -143,7 +143,8 @@ class Recipe(Settings):
 def read_recipe(name: str, overrides: Sequence[str] = (), flags: Mapping[str, Any] | None = None) -> Recipe:
     """A shipped recipe, or the TOML file at that path, with `section.field=value` overrides and flags laid over it.
 
-    What it says is all that a run needs beside its data: a file of motifs becomes a part of it.
+    What it says is all that a run needs beside its data, from wherever it is continued: a file of motifs becomes a part
+    of it, and data that lie under a relative path are looked for from here.
     Raises: SettingsError naming the unknown recipe, field or value.
     """
     values = _values_of(name)
@@ -151,15 +152,17 @@ def read_recipe(name: str, overrides: Sequence[str] = (), flags: Mapping[str, An
     recipe = recipe_from_plain(laid)
     recipe.check_new()
     elsewhere = {**laid, "run": values.get("run")} == {"run": None, **values}
-    return _with_motifs(recipe if elsewhere else replace(recipe, about=""))
+    return _from_here(recipe if elsewhere else replace(recipe, about=""))
 
 
-def _with_motifs(recipe: Recipe) -> Recipe:
-    """A recipe that holds the motifs of a file that it names."""
-    if not recipe.space.motif_file:
-        return recipe
-    text = read_motif_file(recipe.space.motif_file)
-    return replace(recipe, space=replace(recipe.space, motif_file="", own_motifs=text))
+def _from_here(recipe: Recipe) -> Recipe:
+    """A recipe that says the same from any other folder."""
+    space, data = recipe.space, recipe.data
+    if space.motif_file:
+        space = replace(space, motif_file="", own_motifs=read_motif_file(space.motif_file))
+    if data.place and not data.folder and not data.place.is_absolute():
+        data = replace(data, folder=os.getcwd())
+    return replace(recipe, space=space, data=data)
 
 
 def laid_over(values: Mapping[str, Any], overrides: Sequence[str], flags: Mapping[str, Any]) -> dict[str, Any]:

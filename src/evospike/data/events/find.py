@@ -31,7 +31,7 @@ def find_events(settings: DataSettings) -> FoundEvents:
     if prefix == "tonic":
         return find_tonic(rest, data_folder(settings.folder))
     if prefix == "frames":
-        return find_frames(Path(rest).name, given_folder(rest, settings), settings.events)
+        return find_frames(Path(rest).name, given_folder(settings), settings.events)
     folder = filled_folder(data_folder(settings.folder) / prefix)
     if holds_frames(folder):
         return find_frames(prefix, folder, settings.events)
