@@ -80,3 +80,21 @@ def test_class_folders_alone_are_cut_into_both_splits(tmp_path: Path, pictures: 
     assert task.train.class_counts(2) == [8, 8]
     assert task.open_test().class_counts(2) == [2, 2]
     assert "without a test split" in task.split
+
+
+def test_folders_in_class_folders_are_no_images_of_a_class(tmp_path: Path, png: Any, pictures: Any) -> None:
+    """A set without the names of splits, and one that is a level too high."""
+    for place in ("a/fit/cat", "a/holdout/cat", "b/birds/train/jay", "b/birds/test/jay"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "0.png").write_bytes(png(pictures(1)[0]))
+    for name, inner in (("a", "fit"), ("b", "birds")):
+        with pytest.raises(DataError, match=rf"{inner} has folders of its own; expected {name}/CLASS/\*.png, or"):
+            _load(tmp_path / name)
+
+
+def test_a_class_may_be_called_as_a_split_is(tmp_path: Path, pictures: Any, png: Any) -> None:
+    for name in ("bus", "train"):
+        (tmp_path / "traffic" / name).mkdir(parents=True)
+        for i, pixels in enumerate(pictures(5, seed=len(name))):
+            (tmp_path / "traffic" / name / f"{i}.png").write_bytes(png(pixels))
+    assert _load(tmp_path / "traffic").classes == ("bus", "train")

@@ -297,7 +297,7 @@ def _tables(text: str) -> dict[str, dict[str, str]]:
 
 
 def _whole_recipe() -> dict[str, dict[str, str]]:
-    from evospike.report.facts import recipe_text
+    from evospike.jobs.recipe import recipe_text
 
     return _tables(recipe_text(read_recipe("digits").to_plain()))
 

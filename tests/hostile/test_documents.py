@@ -36,12 +36,13 @@ from evospike.jobs.evaluation_document import lost_by, stored_evaluation
 from evospike.jobs.folder import RunFolder, open_run
 from evospike.jobs.genomes import read_model
 from evospike.jobs.plan import Plan
+from evospike.jobs.recipe import recipe_text
 from evospike.jobs.results import describe
 from evospike.jobs.run_state import state_of
 from evospike.jobs.watch import render
 from evospike.models.spec import NetworkSpec
 from evospike.report.compare.pages import make_comparison
-from evospike.report.facts import again, recipe_text
+from evospike.report.facts import again
 from evospike.report.pages import make_page
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,12 +64,6 @@ def test_the_test_split_is_read_once_after_the_last_step(workshop, run, monkeypa
     assert train_arm(shop, run, "genetic", 0, None) == result
     assert len(opened) == 1, "a finished training is not measured again"
     assert result["test_samples"] == 60
-
-
-def test_without_a_test_split_the_validation_split_is_measured(workshop, run) -> None:
-    shop = workshop("training.epochs=1")
-    without = replace(shop, task=replace(shop.task, test_opener=None))
-    assert train_arm(without, run, "genetic", 0, None)["test_samples"] == len(shop.task.validation)
 
 
 @pytest.mark.parametrize("step", [1, 7, 8, 9, 16])

@@ -42,6 +42,7 @@ def test_predictions_give_the_measured_accuracy(trained, workshop) -> None:
         (pixels.repeat(1, 3, 1, 1), r"with \(C, H, W\) = \(1, 8, 8\), given \(60, 3, 8, 8\)"),
         (pixels[0], r"images \(B, C, H, W\) with .*, given \(1, 8, 8\)"),
         (pixels[:0], "at least one sample, normalised, given torch.float32"),
+        (torch.full((1, 1, 8, 8), float("nan")), "images hold values that are not finite"),
         (pixels.numpy(), "images are a tensor, given ndarray; use torch.from_numpy"),
     ]
     for images, said in wrong:
@@ -55,6 +56,14 @@ def test_predictions_give_the_measured_accuracy(trained, workshop) -> None:
     assert net.training
     assert net.classes == tuple("0123456789")
     assert net(torch.zeros(3, 1, 8, 8)).shape == (2, 3, 10)
+
+
+def test_a_network_is_not_loaded_with_other_data(copy) -> None:
+    """Its inputs would be normalised otherwise."""
+    plan = copy.read("plan.json")
+    copy.write("plan.json", {**plan, "data": {**plan["data"], "train": "0" * 32}})
+    with pytest.raises(RunError, match="the data changed since the run began"):
+        load(copy.path)
 
 
 def test_a_run_is_loaded_where_the_machine_can(trained) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +11,11 @@ from evospike.core.errors import SettingsError
 from evospike.core.limits import MOST_SETTINGS_BYTES
 from evospike.core.settings import merge
 from evospike.data.locate import given_folder
+from evospike.data.settings import DataSettings
 from evospike.genetic.encode import encode_with
 from evospike.jobs.attempt import attempt
 from evospike.jobs.inspection import dry_run, inspect_recipe, spec_of
-from evospike.jobs.recipe import read_recipe, recipe_from_plain, shipped_recipes
+from evospike.jobs.recipe import read_recipe, recipe_from_plain, recipe_text, shipped_recipes
 from evospike.jobs.workshop import parameter_count
 from evospike.models.build import build
 from evospike.sparse.settings import SparseSettings
@@ -211,15 +211,25 @@ def test_a_dry_run_says_that_the_data_are_missing(
 
 
 def test_data_under_a_relative_path_are_found_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("here", "there"):
-        (tmp_path / name / "own" / "a").mkdir(parents=True)
-        (tmp_path / name / "own" / "a" / "0.png").touch()
-    monkeypatch.chdir(tmp_path / "here")
-    data = read_recipe("digits", flags={"data": {"source": "imagefolder:own"}}).data
-    assert (data.source, data.folder) == ("imagefolder:own", str(tmp_path / "here"))
-    monkeypatch.chdir(tmp_path / "there")
-    assert given_folder(data) == tmp_path / "here" / "own"
-    assert given_folder(replace(data, folder="")) == Path("own")
-    for source, folder in (("imagefolder:/own", ""), ("cifar10", ""), ("imagefolder:own", "/data")):
-        recipe = read_recipe("digits", flags={"data": {"source": source, "folder": folder}})
-        assert recipe.data.folder == folder
+    def data(source: str, folder: str = "") -> tuple[str, str]:
+        found = read_recipe("digits", flags={"data": {"source": source, "folder": folder}}).data
+        return found.source, found.folder
+
+    monkeypatch.chdir(tmp_path)
+    assert data("imagefolder:own") == (f"imagefolder:{tmp_path}/own", "")
+    assert data("parquet:/own") == ("parquet:/own", "")
+    assert data("imagefolder:own", "sets") == ("imagefolder:own", f"{tmp_path}/sets")
+    assert data("cifar10") == ("cifar10", "")
+    assert data("cifar10", "/data") == ("cifar10", "/data")
+    (tmp_path / "sets" / "own").mkdir(parents=True)
+    (tmp_path / "sets" / "own" / "x").touch()
+    (tmp_path / "own").mkdir()
+    assert given_folder(DataSettings("imagefolder:own", str(tmp_path / "sets"))) == tmp_path / "sets" / "own"
+
+
+def test_a_recipe_is_read_back_from_its_text(tmp_path: Path) -> None:
+    motifs = '# \U0001f600 "quoted" \t\x7f\n[[motif]]\nname = "X"\ncircuit = "x"\ninputs = [2]\nnodes = ["E1"]\n'
+    (tmp_path / "mine.toml").write_text(motifs.replace("\x7f", "") + 'edges = ["a -> E1 +"]\n')
+    recipe = read_recipe("digits-search", [f"space.motif_file={tmp_path}/mine.toml", "name='a\\u2028b'"])
+    (tmp_path / "page.toml").write_text(recipe_text(recipe.to_plain()))
+    assert read_recipe(str(tmp_path / "page.toml")) == recipe

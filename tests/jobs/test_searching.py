@@ -25,14 +25,13 @@ from evospike.jobs.genomes import read_model
 from evospike.jobs.inspection import dry_run, inspect_recipe
 from evospike.jobs.load import load
 from evospike.jobs.plan import Plan
-from evospike.jobs.recipe import read_recipe
+from evospike.jobs.recipe import read_recipe, recipe_text
 from evospike.jobs.results import describe
 from evospike.jobs.scoring import score_architecture
 from evospike.jobs.searching import PROBES, root_of, show_scores, with_own_draws
 from evospike.jobs.spaces import estimate
 from evospike.jobs.workshop import Workshop
 from evospike.models.counts import dense_parameters
-from evospike.report.facts import recipe_text
 from evospike.search.codec import read_released
 from evospike.search.decode import decode
 from evospike.search.genome import Genome
@@ -338,6 +337,21 @@ def test_a_run_holds_the_motifs_of_a_file(tiny, tmp_path: Path) -> None:
         read_recipe(str(toml), ["space.motif_file=other.toml"])
     with pytest.raises(SettingsError, match="own_motifs: no TOML"):
         Space(SpaceSettings(own_motifs="[["))
+
+
+def test_another_file_of_motifs_is_refused_where_a_recipe_names_one(tiny, tmp_path: Path) -> None:
+    """As recipes of earlier releases do, and those that are made by a call."""
+    motifs = tmp_path / "mine.toml"
+    text = '[[motif]]\nname = "X"\ncircuit = "x"\ninputs = [2, 3]\nnodes = ["E1"]\nedges = ["a -> E1 +"]\n'
+    motifs.write_text(text)
+    read = tiny(f"space.motif_file={motifs}", "space.motifs=['X']", "search.generations=1", "search.finalists=0")
+    recipe = replace(read, space=replace(read.space, motif_file=str(motifs), own_motifs=""))
+    run = create_run("search", recipe, str(tmp_path / "run"))
+    conduct(run, recipe, quiet=True)
+    (run.path / "result.json").unlink()
+    motifs.write_text(text.replace("E1", "E9"))
+    with pytest.raises(RunError, match=r"has changed: motifs of space\.motif_file"):
+        conduct(run, recipe, quiet=True)
 
 
 def test_other_objectives_need_another_run(searched, tiny, tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from evospike.core.errors import RunError
 from evospike.jobs.folder import read_record, write_record
-from evospike.jobs.recipe import recipe_from_plain
-from evospike.report.facts import again, recipe_text
+from evospike.jobs.recipe import recipe_from_plain, recipe_text
+from evospike.report.facts import again
 from evospike.report.training.gather import gather
 from evospike.search.genome import Cell, Genome
 

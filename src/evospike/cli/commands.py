@@ -17,7 +17,7 @@ from evospike.core.settings import Settings, merge, read_settings
 from evospike.core.text import harmless, shortened
 from evospike.data.settings import DataSettings
 from evospike.jobs.folder import RECORD
-from evospike.jobs.recipe import Recipe, laid_over, read_recipe, recipe_from_plain, shipped_recipes
+from evospike.jobs.recipe import Recipe, laid_over, read_recipe, recipe_from_plain, recipe_text, shipped_recipes
 
 if TYPE_CHECKING:
     from evospike.jobs.folder import RunFolder
@@ -224,7 +224,7 @@ def recipes(arguments: Namespace) -> Printed:
         return {"recipes": tried}, "\n".join(_attempted(row) for row in tried)
     if arguments.name is not None:
         document = read_recipe(arguments.name).to_plain()
-        return document, _toml(document)
+        return document, recipe_text(document)
     about = {name: read_recipe(name).about for name in names}
     return {"recipes": about}, "\n".join(f"{name:<28} {line}" for name, line in about.items())
 
@@ -348,19 +348,6 @@ def _attempted(row: dict[str, Any]) -> str:
         f"{row['recipe']:<28} {shape:<10} {row['images']} images {row['parameters']:>10,} parameters  "
         f"loss {row['loss']:.3f}  {row['memory'] / 2**20:>6.0f} MiB  {row['seconds']:.1f} s"
     )
-
-
-def _toml(values: dict[str, Any], where: str = "") -> str:
-    import json
-
-    plain = [
-        f"{key} = {json.dumps(value)}"
-        for key, value in values.items()
-        if not isinstance(value, dict) and value is not None
-    ]
-    head = [f"[{where}]"] if where else []
-    sections = [_toml(value, f"{where}.{key}".lstrip(".")) for key, value in values.items() if isinstance(value, dict)]
-    return "\n".join(head + plain) + "".join(f"\n\n{section}" for section in sections)
 
 
 COMMANDS: dict[str, Callable[[Namespace], Printed]] = {

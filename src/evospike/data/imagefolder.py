@@ -43,8 +43,14 @@ def find_imagefolder(name: str, folder: Path) -> Found:
 
 def _tree(folder: Path) -> Tree:
     parts = _folders(folder)
-    splits = {part: split_of(part.name) for part in parts}
+    splits = {part: split_of(part.name) if _folders(part) else None for part in parts}
     if TRAIN not in splits.values() and not any(part.name.lower() in _SPLIT_NAMES for part in parts):
+        for part in parts:
+            if _folders(part):
+                raise DataError(
+                    f"{part} has folders of its own; expected {folder.name}/CLASS/*.png, or "
+                    f"{folder.name}/train/CLASS/*.png"
+                )
         return {TRAIN: {part.name: _images(part) for part in parts}}
     named = {split: part for part, split in splits.items() if split}
     return {split: {member.name: _images(member) for member in _folders(part)} for split, part in named.items()}

@@ -162,7 +162,7 @@ class DataSettings(Settings):
     `tonic:NAME`; or `digits-events`, `cifar10-events`, which a simulator makes of the images.
     events: how recordings become frames. simulator: of simulated sources.
     folder: where local copies lie; empty: the environment variable EVOSPIKE_DATA. A relative DIR is looked for there
-    first; a recipe that is read without `folder` takes the folder that it is read in.
+    first.
     image_size: side in pixels of what the network sees; 0: as stored (ImageNet: 224).
     label_column: parquet and hub only; empty: `label`, else `fine_label`.
     validation: fraction of the training images held out, per class.

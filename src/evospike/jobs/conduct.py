@@ -29,7 +29,7 @@ from evospike.jobs.folder import PLAN, RESULT, RunFolder, reading
 from evospike.jobs.following import lead
 from evospike.jobs.memory import require_stem_memory
 from evospike.jobs.nodes import node_differences
-from evospike.jobs.plan import Plan, make_plan, make_search_plan, resolve_device, versions
+from evospike.jobs.plan import Plan, check_data, make_plan, make_search_plan, resolve_device, versions
 from evospike.jobs.pool import TOGETHER, check_executor, pool
 from evospike.jobs.ranking import rank
 from evospike.jobs.recipe import Recipe
@@ -138,8 +138,7 @@ def _open_workshop(run: RunFolder, recipe: Recipe) -> Workshop:
         plan = Plan.from_plain(recorded)
         _check_machine(plan)
     shop = Workshop.open(recipe, plan)
-    if changed := differences(plan.data, shop.task.digests()):
-        raise RunError(f"the data changed since the run began ({'; '.join(changed)}); restore it or start a new run")
+    check_data(plan, shop.task)
     return shop
 
 

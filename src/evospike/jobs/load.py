@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from evospike.jobs.arms import final_key
 from evospike.jobs.final import load_weights, stored_result
 from evospike.jobs.folder import PLAN, RESULT, WEIGHTS, RunFolder, open_run, read_record
 from evospike.jobs.inference import for_inference
-from evospike.jobs.plan import Plan, resolve_device
+from evospike.jobs.plan import Plan, check_data, resolve_device
 from evospike.jobs.workshop import Workshop
 from evospike.models.inference import InferenceNetwork
 from evospike.models.network import Network
@@ -82,7 +83,9 @@ class TrainedNetwork(nn.Module):
             return (images.to(self.mean.dtype) / 255 - self.mean) / self.std
         if not images.is_floating_point():
             raise ShapeError(f"images are uint8 in 0..255 or floats in 0..1, given {images.dtype}; convert them")
-        least, most = (float(end) for end in images.aminmax()) if images.numel() else (0.0, 1.0)
+        least, most = (float(end) for end in images.detach().aminmax()) if images.numel() else (0.0, 1.0)
+        if not (math.isfinite(least) and math.isfinite(most)):
+            raise ShapeError("images hold values that are not finite")
         if not (least > -_BEYOND and most < 1 + _BEYOND):
             raise ShapeError(
                 f"images of floats are in 0..1 and not normalised, given {least:.3g} to {most:.3g}; divide those of "
@@ -118,12 +121,13 @@ def load(run: str | Path, *, arm: str | None = None, seed: int = 0, device: str 
 
     arm, seed: which of the final trainings; the run's own network on its first seed by default. device: `auto`, `cpu`,
     `cuda` or `cuda:N`.
-    Raises: RunError when it is no run or not trained yet; CheckpointError when its weights are damaged.
+    Raises: RunError when it is no run, not trained yet, or its data changed; CheckpointError for damaged weights.
     """
     folder = open_training(run)
     shop = workshop_of(folder, device)
     net = trained_network(folder, shop, arm or shop.recipe.final.arms[0], seed)
     task = shop.task
+    check_data(shop.plan, task)  # the normalisation is that of the training images
     return TrainedNetwork(net, task.classes, task.mean, task.std).to(shop.plan.device).eval()
 
 

@@ -17,8 +17,6 @@ from evospike.core.progress import tell
 from evospike.jobs.folder import NODES, RunFolder, reading
 from evospike.jobs.plan import Plan, versions
 
-"""File of a run folder."""
-
 INSTRUCTIONS = "instructions"
 """Name of the fact that is a set of words."""
 

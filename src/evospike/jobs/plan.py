@@ -18,7 +18,7 @@ import torch
 from evospike.core.errors import RunError, SettingsError
 from evospike.core.limits import MOST_PROCESSES, MOST_REPEATS
 from evospike.core.progress import tell
-from evospike.core.settings import require
+from evospike.core.settings import differences, require
 from evospike.core.threads import resolved_threads
 from evospike.data.task import Task
 from evospike.genetic.contraction import plan_contractions
@@ -322,6 +322,12 @@ def estimated_bytes(recipe: Recipe, spec: NetworkSpec) -> tuple[int, int]:
     copies = 2 * (3 + (1 if recipe.training.ema else 0)) + 1
     disk = 4 * parameters * copies * len(recipe.final.trainings)
     return memory, disk
+
+
+def check_data(plan: Plan, task: Task) -> None:
+    """Refuse data that are not those of the run. Raises: RunError."""
+    if changed := differences(plan.data, task.digests()):
+        raise RunError(f"the data changed since the run began ({'; '.join(changed)}); restore it or start a new run")
 
 
 def versions(device: str) -> dict[str, str]:

@@ -19,7 +19,7 @@ from evospike.jobs.agreement import agree
 from evospike.jobs.folder import RunFolder
 from evospike.jobs.pool import pool
 from evospike.jobs.scoring import CONTROLS, SPIKE_TERMS, all_forms, architecture, opposites
-from evospike.jobs.searching import PROBES, probe_digests, show_scores
+from evospike.jobs.searching import PROBES, agree_on_motifs, probe_digests, show_scores
 from evospike.jobs.spaces import genome_variation, require_structures
 from evospike.jobs.workshop import Workshop
 from evospike.measure.agreement import compare_scores
@@ -44,6 +44,7 @@ def rank(shop: Workshop, run: RunFolder, stop: Stop, quiet: bool) -> dict[str, A
         bar("rank", len(genotypes), "architectures", quiet=quiet) as shown,
         pool(shop, run, "rank") as executor,
     ):
+        agree_on_motifs(store, shop.recipe)
         agree(store, PROBES, probe_digests(shop))
         ledger = Ledger(store, evaluate_with(executor, stop.check), show_scores(shown, ACCURACY), "numpy or torch")
         ledger.open({"genomes": settings.genomes, "seed": shop.recipe.run.seed})

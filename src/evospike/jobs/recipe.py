@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -144,7 +145,7 @@ def read_recipe(name: str, overrides: Sequence[str] = (), flags: Mapping[str, An
     """A shipped recipe, or the TOML file at that path, with `section.field=value` overrides and flags laid over it.
 
     What it says is all that a run needs beside its data, from wherever it is continued: a file of motifs becomes a part
-    of it, and data that lie under a relative path are looked for from here.
+    of it, and a relative path to data an absolute one.
     Raises: SettingsError naming the unknown recipe, field or value.
     """
     values = _values_of(name)
@@ -160,8 +161,10 @@ def _from_here(recipe: Recipe) -> Recipe:
     space, data = recipe.space, recipe.data
     if space.motif_file:
         space = replace(space, motif_file="", own_motifs=read_motif_file(space.motif_file))
-    if data.place and not data.folder and not data.place.is_absolute():
-        data = replace(data, folder=os.getcwd())
+    if data.folder:
+        data = replace(data, folder=os.path.abspath(os.path.expanduser(data.folder)))
+    elif data.place:
+        data = replace(data, source=f"{data.source.partition(':')[0]}:{os.path.abspath(data.place)}")
     return replace(recipe, space=space, data=data)
 
 
@@ -184,6 +187,20 @@ def laid_over(values: Mapping[str, Any], overrides: Sequence[str], flags: Mappin
 def recipe_from_plain(values: Mapping[str, Any]) -> Recipe:
     """A recipe from nested plain values, as of a record, validated."""
     return read_settings(Recipe, values)
+
+
+def recipe_text(values: Mapping[str, Any], where: str = "") -> str:
+    """A recipe, as plain values, as TOML that `read_recipe` reads back to the same recipe."""
+    lines = [f"[{where}]"] if where else []
+    lines += [f"{key} = {_toml(v)}" for key, v in values.items() if v is not None and not isinstance(v, Mapping)]
+    sections = [
+        recipe_text(value, f"{where}.{key}".lstrip(".")) for key, value in values.items() if isinstance(value, Mapping)
+    ]
+    return "\n\n".join(["\n".join(lines), *sections])
+
+
+def _toml(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def shipped_recipes() -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 from evospike.core.files import digest_json, digest_tensors
 from evospike.core.progress import Bar, bar
 from evospike.core.rng import stream_key
+from evospike.core.settings import plain
 from evospike.core.statistics import deviation, half_interval
 from evospike.core.stopping import Stop
 from evospike.evolution.evaluate import Arrival, EvaluateEach, evaluate_with
@@ -32,9 +33,11 @@ from evospike.jobs.scoring import architecture
 from evospike.jobs.spaces import candidate_count, genome_variation
 from evospike.jobs.workshop import Workshop
 from evospike.models.counts import dense_parameters, macs_per_step
+from evospike.search.motif import own_motifs
 
 PROBES = "probe batches"
-"""Name under which a search records the digests of the batches its candidates are shown."""
+MOTIFS = "motifs of space.motif_file"
+"""Names under which a search records the digests of the batches its candidates are shown, and motifs of a file."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +97,11 @@ def _search_once(
     variation = genome_variation(recipe, shop.task.shape, len(shop.task.classes))
     with Store.open_or_create(run.store_path_of(seed)) as store:
         agree(store, PROBES, probe_digests(shop))
+        agree_on_motifs(store, recipe)
         before = len(store.scores())
         root, drawn = root_of(recipe.run.seed, seed), with_own_draws(evaluate, seed)
         result = PopulationSearch(store, recipe.search.each, root, variation, drawn, show).run()
+        agree_on_motifs(store, recipe)  # processes that began later read the file later
         return Found(seed, result, store.digest(), len(store.scores()) - before)
 
 
@@ -122,6 +127,12 @@ def with_own_draws(evaluate: EvaluateEach, seed: int) -> EvaluateEach:
             asked += own(requests[len(asked) :])
 
     return evaluate_own
+
+
+def agree_on_motifs(store: Store, recipe: Recipe) -> None:
+    """Refuse another file of motifs than candidates were drawn from. Records of this release hold its text instead."""
+    if recipe.space.motif_file:
+        agree(store, MOTIFS, [plain(motif) for motif in own_motifs(recipe.space)])
 
 
 def probe_digests(shop: Workshop) -> list[str]:

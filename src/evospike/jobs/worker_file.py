@@ -13,8 +13,6 @@ from evospike.core.files import read_json, write_atomic
 from evospike.evolution.executors.local import WorkerState
 from evospike.jobs.folder import WORKERS, RunFolder
 
-"""File of a run folder."""
-
 EVERY_SECONDS = 1.0
 
 LATEST = 1e11

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -87,17 +86,3 @@ def _without_output(command: Sequence[str]) -> list[str]:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("-o", "--output", nargs="?")  # of an altered record, also without its value
     return parser.parse_known_args(command)[1]
-
-
-def recipe_text(values: Mapping[str, Any], where: str = "") -> str:
-    """A recipe as TOML that `evospike` reads back to the same recipe."""
-    lines = [f"[{where}]"] if where else []
-    lines += [f"{key} = {_toml(v)}" for key, v in values.items() if v is not None and not isinstance(v, Mapping)]
-    sections = [
-        recipe_text(value, f"{where}.{key}".lstrip(".")) for key, value in values.items() if isinstance(value, Mapping)
-    ]
-    return "\n\n".join(["\n".join(lines), *sections])
-
-
-def _toml(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

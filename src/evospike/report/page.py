@@ -19,8 +19,9 @@ from evospike.core.errors import MissingExtra, RunError
 from evospike.core.files import write_atomic
 from evospike.jobs.folder import open_run
 from evospike.jobs.folder import reading as reading_any
+from evospike.jobs.recipe import recipe_text
 from evospike.report.compare.pages import make_comparison
-from evospike.report.facts import again, reading_of, recipe_text
+from evospike.report.facts import again, reading_of
 from evospike.report.figures import Chart
 from evospike.report.formats import FILTERS, Trusted
 from evospike.report.pages import Page, make_page
