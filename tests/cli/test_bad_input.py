@@ -155,7 +155,7 @@ class TestData:
         assert not Path("run").exists()
 
     def test_a_missing_folder(self, evospike, recipe) -> None:
-        refused(self.train(evospike, recipe, "imagefolder:nowhere"), "no folder nowhere")
+        refused(self.train(evospike, recipe, "imagefolder:nowhere"), f"no folder {Path.cwd() / 'nowhere'}")
 
     def test_an_empty_folder(self, evospike, recipe, tmp_path: Path) -> None:
         (tmp_path / "set").mkdir()

@@ -195,6 +195,11 @@ class DataSettings(Settings):
         prefix, _, rest = self.source.partition(":")
         return Path(rest).expanduser() if prefix in PLACED else None
 
+    @property
+    def title(self) -> str:
+        """The source as people are told of it before it is opened: of a folder, its name without the path to it."""
+        return self.source if self.place is None else f"{self.source.partition(':')[0]}:{self.place.name}"
+
     def validate(self) -> None:
         prefix, colon, rest = self.source.partition(":")
         if colon:

@@ -119,7 +119,7 @@ def told_data(recipe: Recipe, result: Mapping[str, Any] | None) -> dict[str, Any
     source = recipe.data.source
     known = KNOWN.get(source)
     return {
-        "name": str(told.get("name", source)),
+        "name": str(told.get("name", recipe.data.title)),
         "split": str(told.get("split", known.split if known else "")),
         "simulated": bool(told.get("simulated", source in SIMULATED)),
     }
