@@ -152,8 +152,8 @@ def read_recipe(name: str, overrides: Sequence[str] = (), flags: Mapping[str, An
     laid = laid_over(values, overrides, flags or {})
     recipe = recipe_from_plain(laid)
     recipe.check_new()
-    elsewhere = {**laid, "run": values.get("run")} == {"run": None, **values}
-    return _from_here(recipe if elsewhere else replace(recipe, about=""))
+    as_told = {**laid, "run": None} == {**values, "run": None}
+    return _from_here(recipe if as_told else replace(recipe, about=""))
 
 
 def _from_here(recipe: Recipe) -> Recipe:

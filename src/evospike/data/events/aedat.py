@@ -57,7 +57,7 @@ def parse_aedat3(data: bytes, sensor: Sensor, where: str) -> Recording:
 
 
 def polarity_events(data: bytes, where: str) -> Recording:
-    """The same with coordinates and time unchecked. Raises: DataError for a file that is malformed or cut short."""
+    """The valid polarity events, coordinates and time unchecked. Raises: DataError for a malformed or cut file."""
     position = _lines_end(data, b"#!AER-DAT3.1", where, _END_OF_HEADER)
     words: list[Words] = [np.empty(0, dtype=np.uint32)]
     times: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
