@@ -20,11 +20,11 @@ from evospike.core.rng import torch_stream
 from evospike.genetic.encode import materialise
 from evospike.layers.weights import weight_of
 from evospike.sparse import rules
-from evospike.sparse.learner import MOMENTUM_DECAY, StructureLearner
+from evospike.sparse.learner import StructureLearner
 from evospike.sparse.masks import attach
 from evospike.sparse.settings import SparseSettings
 
-RULES = ["gradient", "random", "momentum", "unfired"]
+RULES = ["gradient", "random", "momentum", "adam", "unfired"]
 OFTEN: dict[str, Any] = {"density": 0.3, "allocation": "uniform", "period_epochs": 0.6}
 """With five steps an epoch: a rewiring every third step."""
 
@@ -39,6 +39,7 @@ chosen_settings = st.builds(
     grow=st.sampled_from(RULES),
     random_share=st.sampled_from([0.0, 0.3, 1.0]),
     gradient_batches=st.integers(1, 4),
+    average_decay=st.sampled_from([0.0, 0.9, 0.99]),
     fraction=st.floats(0.05, 0.95),
     period_epochs=st.sampled_from([0.0, 0.2, 0.4, 0.8]),
     freeze=st.sampled_from([0.5, 0.75, 1.0]),
@@ -133,20 +134,22 @@ def _dense_gradient(net: nn.Module, name: str, at: int, batch) -> Tensor:
     return effective.grad.flatten()
 
 
-@pytest.mark.parametrize("grow", ["gradient", "momentum"])
+@pytest.mark.parametrize("grow", ["gradient", "momentum", "adam"])
 @pytest.mark.parametrize("kind", ["stored", "genetic"])
 @pytest.mark.parametrize("batches", [1, 2, 9])
 def test_growth_ranks_by_the_dense_gradient(tiny, hand, batch, kind: str, grow: str, batches: int) -> None:
-    training = hand(tiny(kind), SparseSettings(**OFTEN, grow=grow, gradient_batches=batches))
+    training = hand(tiny(kind), SparseSettings(**OFTEN, grow=grow, gradient_batches=batches, average_decay=0.8))
     names = [tensor.name for tensor in training.masks.tensors]
     assert names == ["first", "second", "third"]
     scores: dict[str, Tensor] = {name: torch.zeros(1) for name in names}
+    squares = dict(scores)
     for iteration in range(1, 10):
         before = training.graph()
         for name in names:
             gradient = _dense_gradient(training.net, name, training.at, batch)
-            if grow == "momentum":
-                scores[name] = MOMENTUM_DECAY * scores[name] + (1 - MOMENTUM_DECAY) * gradient
+            if grow in ("momentum", "adam"):
+                scores[name] = 0.8 * scores[name] + 0.2 * gradient
+                squares[name] = 0.8 * squares[name] + 0.2 * gradient**2
             elif (-iteration) % 3 < batches:
                 scores[name] = scores[name] + gradient.abs()
         training.step()
@@ -155,9 +158,10 @@ def test_growth_ranks_by_the_dense_gradient(tiny, hand, batch, kind: str, grow: 
         for name, mask in training.graph().items():
             free = (~before[name]).nonzero().flatten()
             grown = mask & ~before[name]
-            best = scores[name][free].abs().sort(descending=True).values[: int(grown.sum())]
+            ranked = scores[name].abs() / squares[name].sqrt() if grow == "adam" else scores[name].abs()
+            best = ranked[free].sort(descending=True).values[: int(grown.sum())]
             assert best[-1] > 0
-            torch.testing.assert_close(scores[name][grown].abs().sort(descending=True).values, best)
+            torch.testing.assert_close(ranked[grown].sort(descending=True).values, best, rtol=1e-4, atol=0)
             if grow == "gradient":
                 scores[name] = torch.zeros(1)
 

@@ -96,3 +96,27 @@ def test_zeros_that_have_just_grown_do_not_change_how_many_are_dropped() -> None
     mask = torch.ones(100, dtype=torch.bool)
     assert rules.prune_magnitude(weight, mask, 30).tolist() == list(range(30))
     assert sorted(rules.prune_sign(weight, mask, 95).tolist()) == list(range(95))
+
+
+def test_what_grows_by_adam_is_ranked_by_the_length_of_its_steps() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.zeros(6, dtype=torch.float64, requires_grad=True)
+    slope = torch.linspace(-1, 1.5, 6, dtype=torch.float64)
+    optimiser = torch.optim.Adam([weight], lr=1e-7, betas=(0.9, 0.9), eps=1e-8)
+    mean, square = torch.zeros_like(weight), torch.zeros_like(weight)
+    for _ in range(200):
+        gradient = torch.randn(6, generator=generator, dtype=torch.float64) + slope
+        mean, square = mean.lerp(gradient, 0.1), square.lerp(gradient**2, 0.1)
+        weight.grad = gradient
+        before = weight.detach().clone()
+        optimiser.step()
+    torch.testing.assert_close(rules.adam_step(mean, square), (before - weight.detach()).abs() / 1e-7)
+
+
+def test_a_small_steady_gradient_ranks_above_a_large_one_that_changes_sign() -> None:
+    steady, changing = torch.full((100,), 1e-3), torch.tensor([1.0, -1.0]).repeat(50)
+    gradients = torch.stack([steady, changing], 1)
+    score = rules.adam_step(gradients.mean(0), gradients.square().mean(0))
+    assert score[0] > 0.99
+    assert score[1] == 0
+    assert rules.adam_step(torch.zeros(1), torch.zeros(1)) == 0

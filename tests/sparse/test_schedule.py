@@ -19,7 +19,7 @@ from evospike.sparse.settings import SparseSettings
     st.integers(1, 30),
     st.integers(1, 30),
     st.floats(0, 1),
-    st.sampled_from(["gradient", "random", "momentum", "unfired"]),
+    st.sampled_from(["gradient", "random", "momentum", "adam", "unfired"]),
     st.sampled_from(["skip", "masked"]),
 )
 def test_rewiring_happens_at_multiples_of_the_period_until_the_freeze(
@@ -39,7 +39,7 @@ def test_rewiring_happens_at_multiples_of_the_period_until_the_freeze(
 
 
 def test_the_default_period_in_epochs() -> None:
-    for grow, epochs in (("gradient", 10), ("momentum", 10), ("random", 4), ("unfired", 4)):
+    for grow, epochs in (("gradient", 10), ("momentum", 10), ("adam", 10), ("random", 4), ("unfired", 4)):
         assert make_schedule(SparseSettings(density=0.1, grow=grow), 300, 391).period == epochs * 391
         assert make_schedule(SparseSettings(density=0.1, grow=grow), 40, 100).period == 200
     assert make_schedule(SparseSettings(density=0.1, period_epochs=2.5), 40, 100).period == 250

@@ -24,7 +24,7 @@ from evospike.training.history import without_times
 from evospike.training.loop import Trainer
 from evospike.training.settings import TrainingSettings
 
-RULES = ["gradient", "random", "momentum", "unfired"]
+RULES = ["gradient", "random", "momentum", "adam", "unfired"]
 
 
 class Source:

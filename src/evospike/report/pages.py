@@ -45,6 +45,7 @@ PRUNES: Mapping[str, str] = {
 GROWS: Mapping[str, str] = {
     "gradient": "where the gradient is largest",
     "momentum": "where the running average of the gradient is largest",
+    "adam": "where a step of Adam would be longest",
     "random": "at random",
     "unfired": "at random, first where none was before",
 }

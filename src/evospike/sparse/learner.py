@@ -25,8 +25,8 @@ from evospike.sparse.masks import Masks, Prunable, attach
 from evospike.sparse.schedule import Schedule, make_schedule, one_shot_step
 from evospike.sparse.settings import SparseSettings
 
-MOMENTUM_DECAY = 0.9
-"""Of the running average of gradients that `grow = "momentum"` ranks by."""
+AVERAGED = ("momentum", "adam")
+"""Rules of growth that rank by running averages, which every step before a rewiring enters."""
 
 
 def sparsify(net: nn.Module, density: float = 0.1, *, seed: int = 0, **settings: Any) -> StructureLearner:
@@ -51,6 +51,7 @@ class StructureLearner:
         self._masks, self._settings = masks, masks.settings
         self._stored = [tensor for tensor in masks.tensors if tensor.generated is None]
         self._scores: dict[str, Tensor] = {}
+        self._squares: dict[str, Tensor] = {}
         self._born = self._lost = 0
         self._begun = False
 
@@ -130,6 +131,7 @@ class StructureLearner:
         return {
             **{f"ever/{name}": ever for name, ever in self._ever.items()},
             **{f"scores/{name}": score for name, score in self._scores.items()},
+            **{f"squares/{name}": square for name, square in self._squares.items()},
             "changes": torch.tensor([self._born, self._lost]),
         }
 
@@ -140,13 +142,16 @@ class StructureLearner:
         """
         for name, ever in self._ever.items():
             ever.copy_(state[f"ever/{name}"])
-        self._scores = {
-            tensor.name: state[f"scores/{tensor.name}"].to(_mask_of(tensor).device, copy=True)
-            for tensor in self._masks.tensors
-            if f"scores/{tensor.name}" in state
-        }
+        self._scores, self._squares = self._gathered("scores", state), self._gathered("squares", state)
         self._born, self._lost = (int(count) for count in state["changes"])
         self._expect(step)
+
+    def _gathered(self, kind: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {
+            tensor.name: state[f"{kind}/{tensor.name}"].to(_mask_of(tensor).device, copy=True)
+            for tensor in self._masks.tensors
+            if f"{kind}/{tensor.name}" in state
+        }
 
     def _expect(self, step: int) -> None:
         """Get ready for the forward pass of a step (from 0)."""
@@ -168,7 +173,7 @@ class StructureLearner:
 
     def _scores_gradient(self, wait: int) -> bool:
         grow = self._settings.grow
-        return grow == "momentum" or (grow == "gradient" and wait < self._settings.gradient_batches)
+        return grow in AVERAGED or (grow == "gradient" and wait < self._settings.gradient_batches)
 
     def _gather(self, wait: int) -> None:
         """Add the gradient of this step to what regrowth will rank by."""
@@ -178,17 +183,22 @@ class StructureLearner:
             gradient = _gradient_of(tensor)
             if tensor.name not in self._scores:
                 self._scores[tensor.name] = torch.zeros_like(gradient)
-            if self._settings.grow == "momentum":
-                self._scores[tensor.name].lerp_(gradient, 1 - MOMENTUM_DECAY)
-            else:
+                if self._settings.grow == "adam":
+                    self._squares[tensor.name] = torch.zeros_like(gradient)
+            if self._settings.grow not in AVERAGED:
                 self._scores[tensor.name].add_(gradient.abs())
+                continue
+            self._scores[tensor.name].lerp_(gradient, 1 - self._settings.average_decay)
+            if tensor.name in self._squares:
+                self._squares[tensor.name].lerp_(gradient.square(), 1 - self._settings.average_decay)
 
     def _rewire(self, step: int) -> None:
         fraction = self._schedule.fraction_at(step)
         for tensor in self._masks.tensors:
             self._rewire_one(tensor, fraction, step)
-        if self._settings.grow != "momentum" or self._schedule.wait(step + 1) is None:
+        if self._settings.grow not in AVERAGED or self._schedule.wait(step + 1) is None:
             self._scores.clear()
+            self._squares.clear()
 
     def _rewire_one(self, tensor: Prunable, fraction: float, step: int) -> None:
         mask = _mask_of(tensor).flatten()
@@ -218,9 +228,13 @@ class StructureLearner:
         elif self._settings.grow == "random":
             chosen = free.new_empty(0, dtype=torch.long)
         else:
-            chosen = rules.grow_largest(self._scores[tensor.name].flatten(), free, count - at_random)
+            chosen = rules.grow_largest(self._growth_score(tensor.name).flatten(), free, count - at_random)
         free[chosen] = False
         return torch.cat([chosen, rules.grow_random(free, at_random, generator)])
+
+    def _growth_score(self, name: str) -> Tensor:
+        score = self._scores[name]
+        return rules.adam_step(score, self._squares[name]) if self._settings.grow == "adam" else score
 
     @torch.no_grad()
     def _change(self, tensor: Prunable, changed: Tensor) -> None:

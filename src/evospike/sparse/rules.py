@@ -45,6 +45,15 @@ def grow_largest(score: Tensor, free: Tensor, count: int) -> Tensor:
     return _lowest(-score.abs(), free, count)
 
 
+def adam_step(average: Tensor, square: Tensor) -> Tensor:
+    """|m| / (sqrt(v) + 1e-8): how far Adam would move a weight, in learning rates (methods 5.3).
+
+    average, square: running averages m of the gradient and v of its square. A gradient that changes its sign from batch
+    to batch gives little, however large it is.
+    """
+    return average.abs() / (square.sqrt() + 1e-8)
+
+
 def grow_random(free: Tensor, count: int, generator: Generator) -> Tensor:
     """`count` positions of `free`, drawn uniformly. generator: on the CPU, whatever the device of `free`."""
     return _lowest(_noise(free, generator), free, count)

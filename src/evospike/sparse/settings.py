@@ -10,9 +10,9 @@ from evospike.core.settings import Settings, require
 Allocation = Literal["erk", "er", "uniform"]
 Method = Literal["rewire", "static", "one_shot"]
 Prune = Literal["magnitude", "sign", "taylor"]
-Grow = Literal["gradient", "random", "momentum", "unfired"]
+Grow = Literal["gradient", "random", "momentum", "adam", "unfired"]
 
-EPOCHS_BETWEEN = {"random": 4.0, "unfired": 4.0, "gradient": 10.0, "momentum": 10.0}
+EPOCHS_BETWEEN = {"random": 4.0, "unfired": 4.0, "gradient": 10.0, "momentum": 10.0, "adam": 10.0}
 """Default epochs between two rewirings by how synapses grow (methods 5.5, after In-Time Over-Parameterization)."""
 
 LONGEST_SHARE = 0.05
@@ -36,9 +36,11 @@ class SparseSettings(Settings):
     starved: what to do when a layer would be left without any synapse: `repair` gives it one, `refuse` is an error.
     prune: `magnitude`; `sign`: half of the quota from the smallest positive, half from the smallest negative weights;
     `taylor`: smallest (w dL/dw)^2. grow: `gradient`: largest; `momentum`: largest running average of the gradient, kept
-    for this alone; `random`; `unfired`: at random, positions never used before first.
+    for this alone; `adam`: largest |m| / (sqrt(v) + 1e-8), m and v such averages of the gradient and of its square;
+    `random`; `unfired`: at random, positions never used before first.
     random_share: share of the grown synapses that are drawn at random whatever `grow` says.
-    gradient_batches: batches whose gradients are added up before a rewiring.
+    gradient_batches: batches before a rewiring whose absolute gradients `gradient` adds up. average_decay: share of the
+    running averages of `momentum` and `adam` that is kept in each step; 0.99 averages over about 100 batches.
     fraction, final_fraction: share of a layer's synapses rewired at the start and at the end of rewiring, by a cosine.
     period_epochs: epochs between two rewirings; 0: 4 (`random`, `unfired`) or 10, at most a twentieth of the training.
     It is at least one step, or two where a rewired step skips its update.
@@ -58,6 +60,7 @@ class SparseSettings(Settings):
     grow: Grow = "gradient"
     random_share: float = 0.0
     gradient_batches: int = 1
+    average_decay: float = 0.99
     fraction: float = 0.5
     final_fraction: float = 0.005
     period_epochs: float = 0.0
@@ -76,6 +79,7 @@ class SparseSettings(Settings):
             f"'final_fraction' must lie between 0 and 'fraction' ({self.fraction}), given {self.final_fraction}",
         )
         require(self.gradient_batches >= 1, f"'gradient_batches' must be at least 1, given {self.gradient_batches}")
+        require(0 <= self.average_decay < 1, f"'average_decay' must lie in [0, 1), given {self.average_decay}")
         require(self.period_epochs >= 0, f"'period_epochs' must not be negative, given {self.period_epochs}")
         for entry in self.layers:
             self._check_layer(entry)
