@@ -94,6 +94,7 @@ def main() -> None:
         "gradient": rewire,
         "random": replace(rewire, grow="random"),
         "momentum": replace(rewire, grow="momentum"),
+        "adam": replace(rewire, grow="adam"),
     }
     times: dict[str, list[float]] = {name: [] for name in cases}
     memory: dict[str, dict[str, int]] = {}

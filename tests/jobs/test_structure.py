@@ -156,6 +156,7 @@ def test_candidates_of_an_evolution_are_sparse_too(workshop, monkeypatch: pytest
         (["final.arms=['static']"], "arm 'static' needs a density below 1"),
         (["sparse.density=0.1", "final.arms=['genetic','sparse']"], "are one network, the recipe's own; name it once"),
         (["sparse.density=0.1", "sparse.period_epochs=7"], "is 7, longer than the training of 2 epochs; lower it"),
+        (["sparse.average_decay=1", "sparse.density=0.1"], r"'average_decay' must lie in \[0, 1\), given 1"),
         (["sparse.layers=['classifier']", "sparse.density=0.5"], "expected NAME=DENSITY"),
     ],
 )

@@ -29,7 +29,9 @@ def test_averages_of_gradients_count_although_they_are_gone_in_the_end(benchmark
     shop = stand_in_workshop(recipe, 12)
     rewired = SparseSettings(density=0.1, allocation="uniform", period_epochs=0.5, grow="momentum")
     cases = {"dense": SparseSettings(), "static": replace(rewired, method="static"), "momentum": rewired}
+    cases["adam"] = replace(rewired, grow="adam")
     held = {name: benchmark.train(shop, sparse)[1]["masks and learner"] for name, sparse in cases.items()}
     weights = 36 + 144 + 288 + 576 + 80  # of four convolutions and the classifier
     counts = 2 * 8  # of synapses born and lost
-    assert held == {"dense": 0, "static": 2 * weights + counts, "momentum": (2 + 4) * weights + counts}
+    masks = 2 * weights + counts
+    assert held == {"dense": 0, "static": masks, "momentum": masks + 4 * weights, "adam": masks + 8 * weights}
