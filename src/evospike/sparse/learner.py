@@ -142,11 +142,11 @@ class StructureLearner:
         """
         for name, ever in self._ever.items():
             ever.copy_(state[f"ever/{name}"])
-        self._scores, self._squares = self._gathered("scores", state), self._gathered("squares", state)
+        self._scores, self._squares = self._restored("scores", state), self._restored("squares", state)
         self._born, self._lost = (int(count) for count in state["changes"])
         self._expect(step)
 
-    def _gathered(self, kind: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _restored(self, kind: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {
             tensor.name: state[f"{kind}/{tensor.name}"].to(_mask_of(tensor).device, copy=True)
             for tensor in self._masks.tensors
