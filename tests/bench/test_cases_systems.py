@@ -205,7 +205,7 @@ def tiny_shop() -> Any:
     return stand_in_workshop(recipe, 2 * structure.STEPS)
 
 
-@pytest.mark.parametrize("rule", ["gradient", "momentum", "random"])
+@pytest.mark.parametrize("rule", ["gradient", "momentum", "adam", "random"])
 def test_step_times_tell_the_rewiring_step_from_plain_ones(
     tiny_shop: Any, rule: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,7 +238,7 @@ def test_dense_and_static_never_rewire(tiny_shop: Any) -> None:
 
 def test_structure_contestants(circumstances: Circumstances) -> None:
     made = list(structure.steps(circumstances))
-    assert [one.name for one in made] == ["dense", "static", "gradient", "momentum", "random"]
+    assert [one.name for one in made] == ["dense", "static", "gradient", "momentum", "adam", "random"]
     assert {one.settings["density"] for one in made[1:]} == {structure.DENSITY}
 
 

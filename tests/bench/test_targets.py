@@ -125,6 +125,7 @@ def test_the_worst_rule_and_the_missing_one(case_of, document_of) -> None:
         "dense": ("evospike", [100, 200]),
         "gradient": ("evospike", [101, 202]),
         "momentum": ("evospike", [103, 206]),
+        "adam": ("evospike", [102, 204]),
     }
     absent = [AbsentResult("random", "evospike", "ValueError: no")]
     found = of(document_of([case_of("structure-step", rows, absent, reference="dense")]).targets)["5"]

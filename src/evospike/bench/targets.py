@@ -300,7 +300,7 @@ TARGETS: tuple[Target, ...] = (
     Target(
         "5",
         "Training step with structure learning at 10 %, rewiring included, against dense",
-        Worst(tuple(map(_rewiring, ("gradient", "momentum", "random"))), max),
+        Worst(tuple(map(_rewiring, ("gradient", "momentum", "adam", "random"))), max),
         "at most",
         1.03,
         "x",

@@ -49,13 +49,14 @@ class StepTimes:
 
 
 def rules() -> Mapping[str, SparseSettings]:
-    """What is compared, by the contestant's name: all synapses, one mask for good, and three ways to rewire it."""
+    """What is compared, by the contestant's name: all synapses, one mask for good, and four ways to rewire it."""
     rewired = SparseSettings(density=DENSITY)
     return {
         "dense": SparseSettings(),
         "static": replace(rewired, method="static"),
         "gradient": replace(rewired, grow="gradient"),
         "momentum": replace(rewired, grow="momentum"),
+        "adam": replace(rewired, grow="adam"),
         "random": replace(rewired, grow="random"),
     }
 
