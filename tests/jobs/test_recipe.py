@@ -18,6 +18,7 @@ from evospike.jobs.inspection import dry_run, inspect_recipe, spec_of
 from evospike.jobs.recipe import read_recipe, recipe_from_plain, recipe_text, shipped_recipes
 from evospike.jobs.workshop import parameter_count
 from evospike.models.build import build
+from evospike.models.counts import count_layers
 from evospike.sparse.settings import SparseSettings
 
 
@@ -130,6 +131,19 @@ def test_the_dry_run_counts_what_will_be_trained(tiny) -> None:
     assert evolving["final_epochs"] == training["final_epochs"] == 2 * 2
     assert training["candidate_epochs"] == 0
     assert evolving["training_samples"] == 160
+
+
+@pytest.mark.parametrize(("grow", "averages"), [("momentum", 1), ("adam", 2)])
+def test_estimates_count_what_growth_averages(tiny, grow: str, averages: int) -> None:
+    sparse = ["sparse.density=0.3", "final.arms=['sparse']"]
+    recipe = tiny(*sparse, f"sparse.grow={grow}")
+    assert recipe.run.workers == recipe.final.seeds == 1
+    plain, averaging = dry_run(tiny(*sparse), "train"), dry_run(recipe, "train")
+    numbers = averages * sum(layer.parameters for layer in count_layers(spec_of(recipe)))
+    assert averaging["estimated_memory_bytes"] - plain["estimated_memory_bytes"] == 4 * numbers
+    assert averaging["estimated_disk_bytes"] - plain["estimated_disk_bytes"] == 2 * 4 * numbers, "of two checkpoints"
+    static = dry_run(tiny(*sparse, f"sparse.grow={grow}", "sparse.method=static"), "train")
+    assert static["estimated_memory_bytes"] == plain["estimated_memory_bytes"]
 
 
 @pytest.mark.parametrize("source", ["digits-events", "nmnist", "dvsgesture", "tonic:NMNIST", "tonic:DVSGesture"])

@@ -48,7 +48,7 @@ CASES: dict[str, dict[str, Any]] = {
     "genetic, fused": {"genes": 4, "path": "fused", "kind": "plif"},
     "sparse": {"sparse": {"grow": "gradient"}},
     "sparse, momentum": {"genes": 4, "sparse": {"grow": "momentum"}},
-    "sparse, adam": {"sparse": {"grow": "adam"}},
+    "sparse, adam": {"genes": 4, "sparse": {"grow": "adam"}},
     "sparse encodings": {"genes": 4, "sparse": {"grow": "random", "on": "encodings"}},
     "pruned once": {"sparse": {"method": "one_shot", "one_shot_at": 0.5}},
     "half precision": {"dtype": torch.float32, "precision": "bf16"},

@@ -98,7 +98,7 @@ def test_both_processes_have_the_same_bits_after_every_step(together: Path, name
 
 def test_the_sparse_cases_rewire(together: Path) -> None:
     """Else their masks would agree for nothing."""
-    for name in ("sparse", "sparse, momentum", "sparse encodings"):
+    for name in ("sparse", "sparse, momentum", "sparse, adam", "sparse encodings"):
         before = cases.training(ALONE, **cases.CASES[name]).net.state_dict()
         after, _ = written(together, name, 0)
         masks = [key for key in before if key.endswith("mask")]

@@ -312,14 +312,15 @@ def estimated_seconds(
 def estimated_bytes(recipe: Recipe, spec: NetworkSpec) -> tuple[int, int]:
     """Memory of one training and disk of a run, in bytes, from static counts.
 
-    Memory: weights, gradients and two moments, and for every sample and step what back-propagation keeps: the current
-    before and after each norm, potential and spikes of each neuron.
+    Memory: weights, gradients, two moments and what growth of synapses averages; for every sample and step what
+    back-propagation keeps: the current before and after each norm, potential and spikes of each neuron.
     """
     layers = count_layers(spec)
     parameters = sum(layer.parameters for layer in layers)
     kept = sum(layer.outputs for layer in layers if layer.op in ("conv", "linear", "norm")) + 2 * neuron_units(spec)
-    memory = 4 * (4 * parameters + kept * recipe.training.batch * recipe.model.steps)
-    copies = 2 * (3 + (1 if recipe.training.ema else 0)) + 1
+    averages = recipe.sparse.averages
+    memory = 4 * ((4 + averages) * parameters + kept * recipe.training.batch * recipe.model.steps)
+    copies = 2 * (3 + (1 if recipe.training.ema else 0) + averages) + 1
     disk = 4 * parameters * copies * len(recipe.final.trainings)
     return memory, disk
 

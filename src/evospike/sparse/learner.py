@@ -1,11 +1,12 @@
 """The structure learner: prunes and regrows the synapses of a network while it is trained (methods 5.4).
 
-It is a `Structure` of the training loop, which calls it at fixed moments of each step. Between two rewirings it only
-sets the gradients of missing synapses to zero. As their weights, averages and optimiser state are zero too, no
-optimiser moves them, with or without weight decay: W == M * W holds after every step without masking W again.
+It is a `Structure` of the training loop, which calls it at fixed moments of each step. Between two rewirings it sets
+the gradients of missing synapses to zero and, where growth ranks by running averages, brings these up to date. As
+weights, moving averages and optimiser state of missing synapses are zero too, no optimiser moves them, with or without
+weight decay: W == M * W holds after every step without masking W again.
 
-Its state is what the network does not hold: the positions ever active, the scores gathered for the next rewiring, and
-the synapses born and lost since the last epoch. All that is random comes from streams named by tensor and step.
+Its state is what the network does not hold: the positions ever active, what the next growth will rank by, and the
+synapses born and lost since the last epoch. All that is random comes from streams named by tensor and step.
 """
 
 from __future__ import annotations
@@ -23,10 +24,7 @@ from evospike.core.settings import read_settings
 from evospike.sparse import rules
 from evospike.sparse.masks import Masks, Prunable, attach
 from evospike.sparse.schedule import Schedule, make_schedule, one_shot_step
-from evospike.sparse.settings import SparseSettings
-
-AVERAGED = ("momentum", "adam")
-"""Rules of growth that rank by running averages, which every step before a rewiring enters."""
+from evospike.sparse.settings import AVERAGES, SparseSettings
 
 
 def sparsify(net: nn.Module, density: float = 0.1, *, seed: int = 0, **settings: Any) -> StructureLearner:
@@ -173,7 +171,7 @@ class StructureLearner:
 
     def _scores_gradient(self, wait: int) -> bool:
         grow = self._settings.grow
-        return grow in AVERAGED or (grow == "gradient" and wait < self._settings.gradient_batches)
+        return grow in AVERAGES or (grow == "gradient" and wait < self._settings.gradient_batches)
 
     def _gather(self, wait: int) -> None:
         """Add the gradient of this step to what regrowth will rank by."""
@@ -185,7 +183,7 @@ class StructureLearner:
                 self._scores[tensor.name] = torch.zeros_like(gradient)
                 if self._settings.grow == "adam":
                     self._squares[tensor.name] = torch.zeros_like(gradient)
-            if self._settings.grow not in AVERAGED:
+            if self._settings.grow not in AVERAGES:
                 self._scores[tensor.name].add_(gradient.abs())
                 continue
             self._scores[tensor.name].lerp_(gradient, 1 - self._settings.average_decay)
@@ -196,7 +194,7 @@ class StructureLearner:
         fraction = self._schedule.fraction_at(step)
         for tensor in self._masks.tensors:
             self._rewire_one(tensor, fraction, step)
-        if self._settings.grow not in AVERAGED or self._schedule.wait(step + 1) is None:
+        if self._settings.grow not in AVERAGES or self._schedule.wait(step + 1) is None:
             self._scores.clear()
             self._squares.clear()
 

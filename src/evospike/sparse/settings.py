@@ -15,6 +15,9 @@ Grow = Literal["gradient", "random", "momentum", "adam", "unfired"]
 EPOCHS_BETWEEN = {"random": 4.0, "unfired": 4.0, "gradient": 10.0, "momentum": 10.0, "adam": 10.0}
 """Default epochs between two rewirings by how synapses grow (methods 5.5, after In-Time Over-Parameterization)."""
 
+AVERAGES = {"momentum": 1, "adam": 2}
+"""Running averages, each of the size of the weights, that a rule of growth keeps until the last rewiring."""
+
 LONGEST_SHARE = 0.05
 """The default period is at most this share of a training, so that short ones rewire, too."""
 
@@ -99,6 +102,11 @@ class SparseSettings(Settings):
     def active(self) -> bool:
         """Whether any synapse will be missing at any time."""
         return self.density < 1
+
+    @property
+    def averages(self) -> int:
+        """Numbers that growth keeps of every weight while the graph is rewired."""
+        return AVERAGES.get(self.grow, 0) if self.active and self.method == "rewire" else 0
 
     def check_effect(self) -> None:
         """Refuse settings that differ from their defaults where no synapse is missing. Raises: SettingsError."""
